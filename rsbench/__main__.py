@@ -1,0 +1,5 @@
+"""`python -m rsbench` is the command `rsbench`."""
+
+from rsbench.cli import main
+
+main()

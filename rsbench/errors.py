@@ -1,0 +1,47 @@
+"""The errors a user can cause, each one line: what, what it must be, what it was, next step."""
+
+from __future__ import annotations
+
+
+class RsbenchError(Exception):
+    """A fault of the user's words, files or data; the command line prints it and exits with 2."""
+
+    exit_code = 2
+
+
+class UnknownNameError(RsbenchError):
+    """No task, backbone, protocol, sampler or weights of this name; says the nearest one."""
+
+
+class DuplicateNameError(RsbenchError):
+    """Two places offer a plug-in of one name; names both."""
+
+
+class PluginError(RsbenchError):
+    """A plug-in can't be imported or does not hold what it must; names the file and the cause."""
+
+
+class DataError(RsbenchError):
+    """Data is missing, laid out differently, labelled outside the classes, or leaves its root."""
+
+
+class MediaError(RsbenchError):
+    """One file can't be read as the image or clip it must be; an evaluation counts it as failed."""
+
+
+class WeightsError(RsbenchError):
+    """Weights are missing, damaged, of another network, or would run code on loading."""
+
+
+class RecordError(RsbenchError):
+    """A record is cut short, not JSON, of a newer schema, or does not match its digest."""
+
+
+class RulerError(RsbenchError):
+    """Two numbers do not compare; names the fields of the ruler that differ."""
+
+
+class RunError(RsbenchError):
+    """The work itself failed (too many unreadable items, no disk); exit code 1."""
+
+    exit_code = 1

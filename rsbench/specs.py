@@ -1,0 +1,439 @@
+"""The nouns of rsbench: frozen, and importable without torch.
+
+A plug-in is one of these objects in a file of its own: a `Task`, a `Backbone` or a `Protocol`. The
+rest is what passes between them: items, sets of items, clips, views, and what protocols give back.
+
+Shape letters: N items, V views of an item (clips x crops), C channels, T frames, H height, W width,
+D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from typing import Protocol as Interface
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+Modality = Literal["image", "video", "volume"]
+"""What an item is: (C, H, W) pictures, (C, T, H, W) clips, or (C, D, H, W) volumes."""
+
+TargetKind = Literal["class", "multilabel", "boxes", "mask", "depth", "volume"]
+"""What a head must give: a class, a set of classes, boxes, a mask, a depth map, a dense volume."""
+
+Scalar = str | int | float | bool | None
+"""What a recipe, a ruler or a JSON record may hold as a leaf."""
+
+# ---------------------------------------------------------------------------- what is looked at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSpec:
+    """Which frames make one clip."""
+
+    frames: int
+    """Frames per clip, 1 for a still."""
+    stride: int
+    """Distance between two frames of a clip, in frames of the video."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """How many looks at one video or image are averaged at test."""
+
+    clips: int = 1
+    """Temporal clips per video."""
+    crops: int = 1
+    """Spatial crops per clip: 1 is the centre, 3 are left, centre, right along the longer side."""
+
+    @property
+    def num_views(self) -> int:
+        """Clips times crops."""
+        return self.clips * self.crops
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """The picture a network was trained to see; it belongs to the weights, not to the task."""
+
+    pixels: int
+    """Side of the square input, in pixels."""
+    frames: int = 1
+    """Frames per clip; 1 for image networks."""
+    stride: int = 1
+    """Frame stride of video networks."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Subtracted after scaling to [0, 1], one value a channel."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Divided by afterwards, one value a channel."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+    """Whether the resize filter widens when it shrinks (PIL does; TensorFlow 1 did not)."""
+    crop_ratio: float = 1.0
+    """Side of the crop over the resized short side, in (0, 1]: 224 out of 256 is 0.875."""
+
+
+# ---------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One example, undecoded."""
+
+    id: str
+    """Unique in its task; relative and portable (never an absolute path)."""
+    source: Path | np.ndarray
+    """The media file, or the array itself: uint8 (H, W, C) image, (T, H, W, C) clip."""
+    target: Any = None
+    """What the task asks for: class index (int), tuple of indices, boxes, a path to a mask, ...
+    None where the reader may not know it (everything a protocol predicts on)."""
+    start_seconds: float | None = None
+    """Where the clip begins inside the file; None for the whole file."""
+    end_seconds: float | None = None
+    group: str | None = None
+    """What must not be split between train and held-out (a person, a source video)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """What `Task.load` gives: one split as found on disk."""
+
+    items: tuple[Item, ...]
+    """Items present, in a stable order."""
+    classes: tuple[str, ...] = ()
+    """Class names in index order; empty where the target has none."""
+    num_official: int | None = None
+    """Length of the published (or listed) split; None if nobody published one."""
+    missing: tuple[str, ...] = ()
+    """Ids that are listed and not on disk: excluded, named, and they change the ruler."""
+    media: str = "original"
+    """Form of the media: "original", "short-256", "frames", ...: part of the ruler."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the number must know: "class order unverified", ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """One train/test pairing of a task's splits, by split name."""
+
+    test: str
+    train: str | None = None
+    validation: str | None = None
+    """Official data for selection; None lets a protocol hold out part of train."""
+    name: str = ""
+    """Empty where a task has one fold only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A number computed from targets and predictions of the same items."""
+
+    name: str
+    compute: Callable[[Sequence[Any], Sequence[Any]], float]
+    """(targets, predictions) -> value. A prediction is None where the item failed."""
+    per_item: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None
+    """(targets, predictions) -> float64 (N,) whose mean is the value, if such a thing exists: it
+    gives intervals and paired differences. Failed items score 0."""
+    proportion: bool = False
+    """True if per-item scores are 0 or 1: the interval is then Wilson's."""
+    higher_is_better: bool = True
+    level: str = "item"
+    """What is counted: "item" (image, video), "class" (mean per class), "box", "pixel", ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A tiny, synthetic stand-in for a data set, in the exact layout of the real one."""
+
+    write: Callable[[Path], None]
+    """Write the sample below an existing empty folder. Deterministic: same bytes every time on one
+    machine and library version."""
+    version: int = 1
+    """Raised whenever `write` would write something else: part of the cache's name."""
+    clip: ClipSpec | None = None
+    """Clip of the sample where it differs from the task's."""
+    pixels: int | None = None
+    """Side of the input on the sample, so that it runs in seconds on a CPU."""
+    views: Views = field(default_factory=Views)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A data set with its question, its splits and its metrics."""
+
+    name: str
+    version: int
+    """Raised whenever a number of this task would change."""
+    modality: Modality
+    target: TargetKind
+    metrics: tuple[Metric, ...]
+    """The first one is the headline."""
+    load: Callable[[Path, str], Split]
+    """(root, split name) -> what is there. Decodes nothing. Raises `DataError`."""
+    folds: tuple[Fold, ...] | Callable[[Path], tuple[Fold, ...]]
+    """Train/test pairings: given, or worked out from the data (own data without splits)."""
+    fold_average: Literal["pooled", "mean"] = "pooled"
+    """"pooled": every item is tested once over all folds and the metric is computed over all of
+    them (cross-validation); "mean": it is computed a fold, then averaged (official splits)."""
+    sample: Sample
+    clip: ClipSpec | None = None
+    """Frames that image backbones are given of a video, so that 2D and 3D see the same ones."""
+    views: Views = field(default_factory=Views)
+    """Test views, unless the protocol names others."""
+    read: Callable[[Item], np.ndarray] | None = None
+    """Reads an item's media where the image and video readers can't: a volume, a point cloud.
+    Gives the array the backbone takes, without batch axis: (C, D, H, W) for a volume."""
+    read_target: Callable[[Item], Any] | None = None
+    """Reads a target that lies in a file (a mask); None: `Item.target` is the target itself."""
+    flip: bool = True
+    """Whether a horizontal flip keeps the label (left/right gestures: False)."""
+    without_data: Literal["sample", "error"] = "sample"
+    """What a run does when no data is configured: the embedded sample, or an error."""
+    how_to_get: str
+    """One or two sentences: where the data is to be had, and the layout looked for."""
+    title: str
+    licence: str
+    citation: str
+
+
+# ---------------------------------------------------------------------------- backbones
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """One set of published parameters for a backbone."""
+
+    name: str
+    url: str | None = None
+    """https URL or hub id; None for weights that come as a local file."""
+    sha256: str | None = None
+    """None is shown as unverified and pinned at the first fetch: absent beats guessed."""
+    format: Literal["safetensors", "torch", "keras-h5", "tf1", "tf2"] = "safetensors"
+    trained_on: tuple[str, ...] = ()
+    """Names of the tasks these weights have seen, in order: ("imagenet1k", "kinetics400")."""
+    num_classes: int | None = None
+    """Width of the head that comes with them; None without head."""
+    classes: tuple[str, ...] = ()
+    """Class names of the head in index order, where known."""
+    input: InputSpec
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Published scores, as "task/metric": value in percent."""
+    published_conditions: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+class BackboneModule(Interface):
+    """What `Backbone.build` gives: an `nn.Module` with this contract."""
+
+    head: nn.Module | None
+    """Classifier on the features, (N, D) -> (N, K) logits; None where none was asked for."""
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Map a normalised float batch, (N, C, H, W) or (N, C, T, H, W), to features (N, D)."""
+        ...
+
+    def stage_maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Give the last map of each stage by name, coarsest last: (N, C', H', W') or with T'."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backbone:
+    """A network, what it wants to see, and what it costs."""
+
+    name: str
+    version: int
+    """Raised whenever its outputs under equal weights would change."""
+    modality: Modality
+    input: InputSpec
+    """Input without weights; each `Weights` brings its own."""
+    feature_width: int
+    num_parameters: int
+    """Exact, with a head of `parameters_with_classes` classes; a test counts on the meta device."""
+    parameters_with_classes: int | None
+    """Classes of the head counted above; None counts the network without head."""
+    build: Callable[[int | None], nn.Module]
+    """(number of classes or None for no head) -> a `BackboneModule`, randomly initialised from
+    torch's global generator."""
+    weights: tuple[Weights, ...] = ()
+    title: str
+    licence: str
+    citation: str
+
+
+# ---------------------------------------------------------------------------- protocols
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemSet:
+    """Rows of a pool of items; folds share the pool, so features are computed once."""
+
+    pool: tuple[Item, ...]
+    """All items whose media may be read, targets removed, in a stable order."""
+    rows: tuple[int, ...]
+    """Which of the pool belong to this set, in order."""
+    targets: Sequence[Any] | None
+    """One a row; None where the reader may not know them (test)."""
+    classes: tuple[str, ...]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The items of this set."""
+        return tuple(self.pool[row] for row in self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """An item that is present and can't be read."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How items become uint8 views: everything here is content of the cache key."""
+
+    modality: Modality
+    """Of the task's items."""
+    input: InputSpec
+    """Of the weights in use (or of the sample)."""
+    clip: ClipSpec
+    """Frames a clip; ClipSpec(frames=1, stride=1) for images."""
+    sampler: str
+    """Name of the clip sampler, with its version: "mmaction2@1"."""
+    views: Views
+    read: Callable[[Item], np.ndarray] | None = None
+    """The task's own reader, if it has one."""
+    read_key: str = ""
+    """Name and version of the task where `read` is set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What must not move a score: the machine's side of a run."""
+
+    device: str = "cpu"
+    batch_size: int = 16
+    """Views a forward pass."""
+    num_workers: int = 0
+    """DataLoader processes; 0 reads in the main process."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    cache_root: Path
+    """Folder of the content-addressed caches."""
+    work_root: Path
+    """Folder of this run for checkpoints; deleted after the record is written."""
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    """Called as (stage, items done, items in all)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """What a protocol learned: arrays only, so that it can be saved as safetensors."""
+
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    selection: tuple[Mapping[str, Scalar], ...] = ()
+    """One row a candidate: its settings, the held-out score, whether it was chosen."""
+    chosen: Mapping[str, Scalar] = field(default_factory=dict)
+    """Resolved values: the recipe says the rule, this what it came to here."""
+    failures: tuple[Failure, ...] = ()
+    """Training items that could not be read; left out of training and named."""
+    seconds: float = 0.0
+    """Fitting alone, without extraction."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """One prediction an item, aligned with the rows of the set; None where the item failed."""
+
+    values: tuple[Any, ...]
+    """For classes: float32 (K,) probabilities. Otherwise any numpy array or scalar."""
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A backbone ready to run: built, loaded, in eval mode, on the device, lifted to the task."""
+
+    module: nn.Module
+    """Maps a normalised float batch of *task* views ((N, C, H, W) or (N, C, T, H, W)) to (N, D)."""
+    head: nn.Module | None
+    """The weights' own classifier, (N, D) -> (N, K)."""
+    head_classes: tuple[str, ...]
+    """Names of the head's classes, where known."""
+    feature_width: int
+    lifting: Literal["none", "frame_mean", "still_clip"]
+    """How a network of another modality reads the task's items."""
+    digest: str
+    """Digest of weights, and of outputs on a fixed input: names this network in cache keys."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """How a backbone is judged on a task, to the last number that moves a score."""
+
+    name: str
+    version: int
+    recipe: Mapping[str, Scalar]
+    """Every number that moves a score, as a rule; `--set key=value` gives another ruler."""
+    targets: frozenset[TargetKind]
+    """Kinds of target it can give."""
+    trains: bool
+    """Whether it reads train data (and its digest enters the ruler)."""
+    selects_on: str
+    """What hyper-parameters are selected on: "held-out train", "nothing", ..."""
+    sampler: str = "mmaction2@1"
+    """Clip sampler at test, and of frozen training clips."""
+    views: Views | None = None
+    """Test views where the protocol fixes them; None takes the task's."""
+    train_passes: Callable[[Mapping[str, Scalar]], float] = lambda recipe: 1.0
+    """recipe -> forward passes over the train data that fitting is worth, a backward pass counted
+    as two; it serves the estimate of a dry run."""
+    fit: Callable[[FitRequest], Fitted]
+    predict: Callable[[PredictRequest], Predictions]
+    title: str
+    citation: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitRequest:
+    """All that a protocol may see while it learns. No test item is in it."""
+
+    model: Model
+    train: ItemSet | None
+    """None for protocols that do not train."""
+    validation: ItemSet | None
+    """Official selection data, where the task has it."""
+    target: TargetKind
+    recipe: Mapping[str, Scalar]
+    reading: Reading
+    """One centre clip of each training item."""
+    flip: bool
+    """Whether a horizontal flip keeps the label."""
+    seed: int
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictRequest:
+    """All that a protocol may see while it predicts. No label is in it."""
+
+    model: Model
+    fitted: Fitted
+    test: ItemSet
+    """`targets` is None."""
+    target: TargetKind
+    recipe: Mapping[str, Scalar]
+    reading: Reading
+    """All test views."""
+    seed: int
+    settings: Settings
