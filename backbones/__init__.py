@@ -1,0 +1,1 @@
+"""Networks to be judged: one file a family, named like the first words of its backbones' names."""

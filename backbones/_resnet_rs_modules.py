@@ -1,0 +1,359 @@
+"""The modules of ResNet-RS: one block, one stem and one network for 2D and 3D.
+
+Parameters are named as timm names those of `resnetrs50`, so that its files load unchanged; the 3D
+network has the same names plus `gate`. Kernels and strides are written (T, H, W) everywhere; in 2D
+the first entry is dropped. Shape letters: N batch, C channels, T frames, H height, W width,
+D features, K classes; `[T]` is absent in 2D.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .resnet_rs import Architecture
+
+STEM_WIDTHS = (32, 32, 64)
+STAGE_WIDTHS = (64, 128, 256, 512)
+EXPANSION = 4
+# Not Keras's default of 1e-3: both official configurations say 1e-5.
+BATCH_NORM_EPSILON = 1e-5
+# Standard deviation of a unit normal cut at two: TensorFlow divides by it, so that the cut
+# distribution has the variance asked for.
+TRUNCATED_STANDARD_DEVIATION = 0.87962566103423978
+
+Extent = tuple[int, int, int]
+"""A kernel or a stride, (T, H, W)."""
+
+
+class ResNetRS(nn.Module):
+    """Map (N, 3, [T], H, W) to features (N, 2048); `head` maps those to logits.
+
+    Momentum of the running statistics stays PyTorch's 0.1. The official recipes use TensorFlow's 0,
+    that is the last batch's statistics, together with a moving average over weights and statistics:
+    both belong to a training recipe.
+    """
+
+    def __init__(self, architecture: Architecture, num_classes: int | None) -> None:
+        super().__init__()
+        dimensions = architecture.dimensions
+        stem_1, stem_2, stem_3 = STEM_WIDTHS
+        frames, frame_stride = architecture.stem_frames, architecture.stem_frame_stride
+        self.conv1 = nn.Sequential(
+            _convolution(architecture, 3, stem_1, (frames, 3, 3), (frame_stride, 2, 2)),
+            _batch_norm(dimensions, stem_1),
+            nn.ReLU(inplace=True),
+            _convolution(architecture, stem_1, stem_2, (1, 3, 3)),
+            _batch_norm(dimensions, stem_2),
+            nn.ReLU(inplace=True),
+            _convolution(architecture, stem_2, stem_3, (1, 3, 3)),
+        )
+        self.bn1 = _batch_norm(dimensions, stem_3)
+        self.act1 = nn.ReLU(inplace=True)
+        # Named as in timm, where it once was one.
+        self.maxpool = _stem_end(architecture, stem_3)
+        width_in = stem_3
+        for index, width in enumerate(STAGE_WIDTHS):
+            self.add_module(f"layer{index + 1}", _stage(architecture, index, width_in))
+            width_in = EXPANSION * width
+        self.fc = None if num_classes is None else Classifier(width_in, num_classes)
+        _initialise(self, architecture)
+
+    @property
+    def head(self) -> nn.Module | None:
+        """Classifier (N, 2048) -> (N, K) logits, None where none was asked for; kept as `fc`."""
+        return self.fc
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as in nn.Module
+        # The property above would hide a module registered as "head".
+        super().__setattr__("fc" if name == "head" else name, value)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map a normalised batch (N, 3, [T], H, W) to features (N, 2048)."""
+        maps = self._stem(batch)
+        for stage in self._stages():
+            maps = stage(maps)
+        return _global_average(maps).flatten(1)
+
+    def stage_maps(self, batch: Tensor) -> dict[str, Tensor]:
+        """Give the last map of each stage by its usual name, "c2" (1/4 size) to "c5" (1/32)."""
+        maps = self._stem(batch)
+        found = {}
+        for level, stage in enumerate(self._stages(), start=2):
+            maps = stage(maps)
+            found[f"c{level}"] = maps
+        return found
+
+    def set_regularisation(self, *, head_dropout: float, stochastic_depth: float) -> None:
+        """Set what acts in training only; both are 0 after building.
+
+        Args:
+            head_dropout: Probability that the classifier does not see a feature.
+            stochastic_depth: Probability that a block of the last stage is skipped; the official
+                codes give the four stages 2/5, 3/5, 4/5 and 5/5 of it.
+        """
+        if self.fc is not None:
+            self.fc.dropout = head_dropout
+        for level, stage in enumerate(self._stages(), start=2):
+            for block in stage.children():
+                assert isinstance(block, Bottleneck)
+                block.skip_probability = stochastic_depth * level / 5
+
+    def _stem(self, batch: Tensor) -> Tensor:
+        maps: Tensor = self.maxpool(self.act1(self.bn1(self.conv1(batch))))
+        return maps
+
+    def _stages(self) -> tuple[nn.Module, ...]:
+        return tuple(self.get_submodule(f"layer{index + 1}") for index in range(len(STAGE_WIDTHS)))
+
+
+class Bottleneck(nn.Module):
+    """Add to a shortcut: convolutions [t]x1x1, [1]x3x3 (strided), [1]x1x1, gate, squeeze."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        width_in: int,
+        width: int,
+        *,
+        frames: int,
+        stride: int,
+        gated: bool,
+    ) -> None:
+        super().__init__()
+        dimensions = architecture.dimensions
+        width_out = EXPANSION * width
+        self.conv1 = _convolution(architecture, width_in, width, (frames, 1, 1))
+        self.bn1 = _batch_norm(dimensions, width)
+        self.conv2 = _convolution(architecture, width, width, (1, 3, 3), (1, stride, stride))
+        self.bn2 = _batch_norm(dimensions, width)
+        self.conv3 = _convolution(architecture, width, width_out, (1, 1, 1))
+        self.bn3 = _batch_norm(dimensions, width_out)
+        self.gate = SelfGating(dimensions, width_out) if gated else None
+        self.se = SqueezeExcitation(
+            dimensions, width_out, max(1, int(width_out * architecture.squeeze_ratio))
+        )
+        self.downsample = (
+            _shortcut(architecture, width_in, width_out, stride) if width_in != width_out else None
+        )
+        self.skip_probability = 0.0
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, [T], H, W) to (N, 4 * width, [T], H / stride, W / stride), rounded up."""
+        shortcut = maps if self.downsample is None else self.downsample(maps)
+        maps = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        maps = F.relu(self.bn2(self.conv2(maps)), inplace=True)
+        maps = self.bn3(self.conv3(maps))
+        if self.gate is not None:
+            maps = self.gate(maps)
+        maps = self.se(maps)
+        if self.training and self.skip_probability > 0:
+            maps = _skip_some(maps, self.skip_probability)
+        maps += shortcut
+        return F.relu(maps, inplace=True)
+
+
+class SelfGating(nn.Module):
+    """Scale channels by a sigmoid of one 1x1x1 convolution of their averages (S3D-G)."""
+
+    def __init__(self, dimensions: int, width: int) -> None:
+        super().__init__()
+        self.fc = _CONVOLUTIONS[dimensions](width, width, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, [T], H, W) to the same shape."""
+        return maps * torch.sigmoid(self.fc(_global_average(maps)))
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale channels by a sigmoid of a two-layer network of their averages."""
+
+    def __init__(self, dimensions: int, width: int, width_inside: int) -> None:
+        super().__init__()
+        self.fc1 = _CONVOLUTIONS[dimensions](width, width_inside, 1)
+        self.fc2 = _CONVOLUTIONS[dimensions](width_inside, width, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, [T], H, W) to the same shape."""
+        inside = F.relu(self.fc1(_global_average(maps)), inplace=True)
+        return maps * torch.sigmoid(self.fc2(inside))
+
+
+class Classifier(nn.Linear):
+    """A dense layer (N, D) -> (N, K) that drops features in training."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__(width, num_classes)
+        self.dropout = 0.0
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map features (N, D) to logits (N, K)."""
+        if self.training and self.dropout > 0:
+            input = F.dropout(input, self.dropout)
+        return super().forward(input)
+
+
+class SameConvolution3d(nn.Conv3d):
+    """A convolution with TensorFlow's SAME padding, which depends on the size of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C', T / stride, ...), rounded up."""
+        return super().forward(pad_same(input, self.kernel_size, self.stride))
+
+
+class SameMaxPool3d(nn.MaxPool3d):
+    """A max pool with TensorFlow's SAME padding."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, T, H, W) to (N, C, T / stride, ...), rounded up."""
+        assert isinstance(self.kernel_size, tuple)
+        assert isinstance(self.stride, tuple)
+        padded = pad_same(input, self.kernel_size, self.stride, value=-math.inf)
+        return F.max_pool3d(padded, self.kernel_size, self.stride)
+
+
+def pad_same(
+    maps: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], *, value: float = 0.0
+) -> Tensor:
+    """Pad as TensorFlow's SAME does: ceil(size / stride) outputs, the odd element behind.
+
+    Args:
+        maps: (N, C, then one axis for each entry of `kernel`).
+        kernel: Kernel size of each of those axes.
+        stride: Stride of each of those axes.
+        value: What to pad with; minus infinity for a max pool.
+
+    Returns:
+        The padded maps, or `maps` itself where nothing is missing.
+    """
+    padding: list[int] = []
+    for size, extent, step in zip(maps.shape[2:], kernel, stride, strict=True):
+        # What the last window reaches past the end; in integers, which torch.compile can follow.
+        total = max(extent - (size % step or step), 0)
+        # F.pad counts axes from the last.
+        padding = [total // 2, total - total // 2, *padding]
+    return F.pad(maps, padding, value=value) if any(padding) else maps
+
+
+_CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
+
+
+def _convolution(
+    architecture: Architecture,
+    width_in: int,
+    width_out: int,
+    kernel: Extent,
+    stride: Extent = (1, 1, 1),
+) -> nn.Module:
+    dropped = 3 - architecture.dimensions
+    uneven = any(k > 1 and s > 1 for k, s in zip(kernel, stride, strict=True))
+    if architecture.padding == "same" and uneven:
+        assert architecture.dimensions == 3
+        return SameConvolution3d(width_in, width_out, kernel, stride, bias=False)
+    # Any: takes tuples of two or of three, as the dimensions are.
+    convolution: Any = _CONVOLUTIONS[architecture.dimensions]
+    module: nn.Module = convolution(
+        width_in,
+        width_out,
+        kernel[dropped:],
+        stride[dropped:],
+        padding=tuple(extent // 2 for extent in kernel[dropped:]),
+        bias=False,
+    )
+    return module
+
+
+def _batch_norm(dimensions: int, width: int) -> nn.Module:
+    return _BATCH_NORMS[dimensions](width, eps=BATCH_NORM_EPSILON)
+
+
+def _stem_end(architecture: Architecture, width: int) -> nn.Module:
+    if architecture.stem_end == "max_pool":
+        assert architecture.dimensions == 3
+        return SameMaxPool3d((1, 3, 3), (1, 2, 2))
+    return nn.Sequential(
+        _convolution(architecture, width, width, (1, 3, 3), (1, 2, 2)),
+        _batch_norm(architecture.dimensions, width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _stage(architecture: Architecture, index: int, width_in: int) -> nn.Sequential:
+    width = STAGE_WIDTHS[index]
+    num_blocks = architecture.blocks[index]
+    return nn.Sequential(
+        *(
+            Bottleneck(
+                architecture,
+                width_in if block == 0 else EXPANSION * width,
+                width,
+                frames=architecture.stage_frames[index],
+                stride=2 if block == 0 and index > 0 else 1,
+                gated=architecture.self_gating and block == num_blocks - 1,
+            )
+            for block in range(num_blocks)
+        )
+    )
+
+
+def _shortcut(
+    architecture: Architecture, width_in: int, width_out: int, stride: int
+) -> nn.Sequential:
+    pool: nn.Module = nn.Identity()
+    strides = (1, stride, stride)
+    if architecture.shortcut == "average_pool" and stride > 1:
+        assert architecture.dimensions == 2
+        # Equals TensorFlow's SAME pool on odd sizes: the border divides by what it really covers.
+        pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+        strides = (1, 1, 1)
+    # The pool keeps its place in the sequence even where it does nothing: timm's names count on it.
+    return nn.Sequential(
+        pool,
+        _convolution(architecture, width_in, width_out, (1, 1, 1), strides),
+        _batch_norm(architecture.dimensions, width_out),
+    )
+
+
+def _global_average(maps: Tensor) -> Tensor:
+    return maps.mean(tuple(range(2, maps.dim())), keepdim=True)
+
+
+def _skip_some(maps: Tensor, probability: float) -> Tensor:
+    kept = maps.new_empty((len(maps), *[1] * (maps.dim() - 1))).bernoulli_(1 - probability)
+    return maps * (kept / (1 - probability))
+
+
+def _initialise(network: ResNetRS, architecture: Architecture) -> None:
+    """Draw parameters as the official code does, from torch's global generator."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            deviation = 1 / math.sqrt(module.weight[0].numel()) / TRUNCATED_STANDARD_DEVIATION
+            _truncated_normal(module.weight, deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, SelfGating):
+            _truncated_normal(module.fc.weight, 0.01)
+        if isinstance(module, Bottleneck) and architecture.zero_last_gamma:
+            assert isinstance(module.bn3.weight, Tensor)
+            nn.init.zeros_(module.bn3.weight)
+    if network.fc is not None:
+        nn.init.zeros_(network.fc.bias)
+        if architecture.head_init == "normal":
+            nn.init.normal_(network.fc.weight, std=0.01)
+        else:
+            nn.init.uniform_(network.fc.weight, -0.05, 0.05)
+
+
+def _truncated_normal(weight: Tensor, deviation: float) -> None:
+    """Draw from N(0, deviation) cut at two deviations; the cut leaves 0.88 of the deviation."""
+    nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
