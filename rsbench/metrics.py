@@ -1,0 +1,238 @@
+"""The numbers: what is computed of targets and predictions of the same items.
+
+A prediction is None where the item could not be read. It is then scored wrong: it hits no class,
+and ranks last for each label. Class scores tie now and then (saturated softmax); a tie is never
+decided for the true class because it is the true one: the lower class index comes first, as in
+``numpy.argmax``.
+
+With five classes or fewer top-5 is 1 by definition of the question; a task with so few does not
+offer it.
+
+Shape letters: N items, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsbench.errors import DataError
+from rsbench.specs import Metric
+from rsbench.stats import bootstrap_mean, wilson
+
+
+class Score(NamedTuple):
+    """One number with its interval, its count and what it is made of."""
+
+    value: float
+    low: float | None
+    high: float | None
+    """95% interval; None where none is defined for this metric."""
+    n: int
+    """Items it was computed over, failed ones included."""
+    interval: str
+    """How the interval was made: "wilson", "bootstrap", "" for none."""
+    folds: tuple[float, ...]
+    """The value of each fold, in order of first appearance, where folds are averaged."""
+    per_item: NDArray[np.float64] | None
+    """float64 (N,): the items' parts of the number, to be kept beside the record."""
+
+
+def evaluate_metric(
+    metric: Metric,
+    targets: Sequence[Any],
+    predictions: Sequence[Any],
+    *,
+    folds: Sequence[str] = (),
+    averaging: Literal["pooled", "mean"] = "pooled",
+    seed: int = 0,
+) -> Score:
+    """Compute a metric with its 95% interval: Wilson's for proportions, else a bootstrap of items.
+
+    Args:
+        metric: What to compute.
+        targets: One an item, (N,).
+        predictions: One an item, None where it failed, (N,).
+        folds: Name of each item's fold, (N,); empty where there is one fold only.
+        averaging: "pooled" computes the metric over all items; "mean" a fold, then averages. An
+            average over several folds gets a bootstrap interval (items weighted by their fold).
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: There are no items, lengths differ, a prediction is NaN or of a wrong shape, a
+            target lies outside the classes, or the value is not finite.
+    """
+    _check_lengths(targets, predictions)
+    names = list(dict.fromkeys(folds)) if averaging == "mean" else []
+    rows_of = [[row for row, fold in enumerate(folds) if fold == name] for name in names]
+    if len(rows_of) < 2:
+        rows_of = [list(range(len(targets)))]
+    values = []
+    per_item = None if metric.per_item is None else np.empty(len(targets))
+    for rows in rows_of:
+        fold_targets = [targets[row] for row in rows]
+        fold_predictions = [predictions[row] for row in rows]
+        values.append(float(metric.compute(fold_targets, fold_predictions)))
+        if metric.per_item is not None and per_item is not None:
+            per_item[rows] = metric.per_item(fold_targets, fold_predictions)
+    value = math.fsum(values) / len(values)
+    if not math.isfinite(value):
+        raise DataError(f"The metric {metric.name} must be finite, was {value}; check its input.")
+    low, high, kind = _interval(metric, per_item, folds if len(values) > 1 else (), seed)
+    apart = tuple(values) if len(values) > 1 else ()
+    return Score(value, low, high, len(targets), kind, apart, per_item)
+
+
+def _interval(
+    metric: Metric, per_item: NDArray[np.float64] | None, folds: Sequence[str], seed: int
+) -> tuple[float | None, float | None, str]:
+    if per_item is None:
+        return None, None, ""
+    if folds:
+        return *bootstrap_mean(fold_weights(folds) * per_item, seed=seed), "bootstrap"
+    if metric.proportion:
+        return *wilson(float(per_item.sum()), len(per_item)), "wilson"
+    return *bootstrap_mean(per_item, seed=seed), "bootstrap"
+
+
+def fold_weights(folds: Sequence[str]) -> NDArray[np.float64]:
+    """Give weights (N,) that turn a mean over items into the mean of the folds' means."""
+    _, fold_of_N, count_F = np.unique(np.asarray(folds), return_inverse=True, return_counts=True)
+    weights_N: NDArray[np.float64] = len(folds) / (len(count_F) * count_F[fold_of_N])
+    return weights_N
+
+
+def _check_lengths(targets: Sequence[Any], predictions: Sequence[Any]) -> None:
+    if not targets:
+        raise DataError("No examples, no score: at least one item must be evaluated, were 0.")
+    if len(targets) != len(predictions):
+        raise DataError(
+            f"Each item must have one prediction, but there are {len(targets)} items and "
+            f"{len(predictions)} predictions."
+        )
+
+
+def _stacked(predictions: Sequence[Any]) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
+    """Give the scores of items that were read, (N', K), and which those are, (N,)."""
+    read_N = np.array([prediction is not None for prediction in predictions])
+    rows = [np.asarray(prediction) for prediction in predictions if prediction is not None]
+    if not rows:
+        return None, read_N
+    for scores_K in rows:
+        if scores_K.ndim != 1 or scores_K.shape != rows[0].shape:
+            raise DataError(
+                f"Each prediction must be one score a class, ({rows[0].size},), was "
+                f"{scores_K.shape}."
+            )
+    scores_NK = np.stack(rows).astype(np.float64, copy=False)
+    if np.isnan(scores_NK).any():
+        row = int(np.flatnonzero(read_N)[np.isnan(scores_NK).any(axis=1).argmax()])
+        raise DataError(f"Scores must be numbers, but those of row {row} hold NaN.")
+    return scores_NK, read_N
+
+
+def _ranks(targets: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64]:
+    """Give how many classes stand before the true one, (N,); infinity where the item failed."""
+    _check_lengths(targets, predictions)
+    scores_NK, read_N = _stacked(predictions)
+    ranks_N = np.full(len(targets), np.inf)
+    if scores_NK is None:
+        return ranks_N
+    target_N = np.asarray(targets)[read_N]
+    num_classes = scores_NK.shape[1]
+    if target_N.dtype.kind not in "iu" or target_N.ndim != 1:
+        raise DataError(f"Each target must be a class index, was for instance {targets[0]!r}.")
+    if target_N.min() < 0 or target_N.max() >= num_classes:
+        raise DataError(
+            f"Each target must be a class index from 0 to {num_classes - 1}, but they go from "
+            f"{target_N.min()} to {target_N.max()}."
+        )
+    true_N1 = np.take_along_axis(scores_NK, target_N[:, None], axis=1)
+    lower_NK = np.arange(num_classes) < target_N[:, None]
+    before_NK = (scores_NK > true_N1) | ((scores_NK == true_N1) & lower_NK)
+    ranks_N[read_N] = before_NK.sum(axis=1)
+    return ranks_N
+
+
+def _hits_top1(targets: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64]:
+    return (_ranks(targets, predictions) < 1).astype(np.float64)
+
+
+def _hits_top5(targets: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64]:
+    return (_ranks(targets, predictions) < 5).astype(np.float64)
+
+
+def _top1(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
+    return float(_hits_top1(targets, predictions).mean())
+
+
+def _top5(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
+    return float(_hits_top5(targets, predictions).mean())
+
+
+def _class_weighted_hits(targets: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64]:
+    """Give hits weighted by N / (classes present x items of the class): mean = mean per class."""
+    hits_N = _hits_top1(targets, predictions)
+    _, class_of_N, count_K = np.unique(np.asarray(targets), return_inverse=True, return_counts=True)
+    weighted_N: NDArray[np.float64] = hits_N * len(targets) / (len(count_K) * count_K[class_of_N])
+    return weighted_N
+
+
+def _mean_per_class(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
+    return math.fsum(_class_weighted_hits(targets, predictions)) / len(targets)
+
+
+def _mean_average_precision(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """Average precision of each class that some item has, averaged over these classes.
+
+    A target is a collection of class indices, a prediction one score a class.
+    """
+    from sklearn.metrics import average_precision_score
+
+    _check_lengths(targets, predictions)
+    scores_NK, read_N = _stacked(predictions)
+    if scores_NK is None:
+        return 0.0
+    num_classes = scores_NK.shape[1]
+    # Ranks, because infinite scores are fair and scikit-learn refuses them; 0 is for failed items.
+    all_NK = np.zeros((len(targets), num_classes))
+    for k in range(num_classes):
+        all_NK[read_N, k] = 1 + np.unique(scores_NK[:, k], return_inverse=True)[1]
+    truth_NK = np.zeros((len(targets), num_classes), dtype=bool)
+    for row, labels in enumerate(targets):
+        for label in labels:
+            if not 0 <= label < num_classes:
+                raise DataError(
+                    f"Each label must be a class index from 0 to {num_classes - 1}, but row {row} "
+                    f"has {label}."
+                )
+            truth_NK[row, label] = True
+    present = np.flatnonzero(truth_NK.any(axis=0))
+    if len(present) == 0:
+        raise DataError("Average precision must have one positive item at least, but has none.")
+    return math.fsum(
+        float(average_precision_score(truth_NK[:, k], all_NK[:, k])) for k in present
+    ) / len(present)
+
+
+TOP1 = Metric(name="top1", compute=_top1, per_item=_hits_top1, proportion=True)
+"""Share of items whose true class has the highest score."""
+
+TOP5 = Metric(name="top5", compute=_top5, per_item=_hits_top5, proportion=True)
+"""Share of items whose true class is among the five highest scores."""
+
+MEAN_PER_CLASS = Metric(
+    name="mean_per_class", compute=_mean_per_class, per_item=_class_weighted_hits, level="class"
+)
+"""Top-1 of each class that occurs, averaged over these classes. The bootstrap of its weighted items
+does not hold class counts fixed, so that its interval is a little wide."""
+
+MEAN_AVERAGE_PRECISION = Metric(
+    name="mean_average_precision", compute=_mean_average_precision, level="class"
+)
+"""Multi-label: average precision a class, averaged over classes with a positive (no interpolation).
+A failed item ranks last for every class: none of its labels is found. No interval is defined."""

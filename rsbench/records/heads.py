@@ -1,0 +1,77 @@
+"""What a run fitted, as safetensors: arrays by fold, with the class names; loading runs no code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsbench.errors import RecordError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """The fitted arrays of one fold, and the classes they speak of."""
+
+    arrays: Mapping[str, np.ndarray]
+    classes: tuple[str, ...]
+
+
+def to_bytes(arrays: Mapping[str, Mapping[str, np.ndarray]], *, classes: Sequence[str]) -> bytes:
+    """Write the arrays of every fold.
+
+    Args:
+        arrays: Fold name ("" where there is one fold only) -> name -> array.
+        classes: Class names in index order.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    flat = {
+        f"{fold}/{name}" if fold else name: np.ascontiguousarray(array)
+        for fold, named in arrays.items()
+        for name, array in named.items()
+    }
+    facts = {"classes": json.dumps(list(classes)), "folds": json.dumps(list(arrays))}
+    return save(flat, metadata=facts)
+
+
+def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:
+    """Read the arrays of one fold.
+
+    Args:
+        content: What `to_bytes` gave.
+        fold: Which fold; None where there is one only.
+        where: The file's name, for messages.
+
+    Raises:
+        RecordError: The file is damaged, or the fold is not the one it has.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        header_length = int.from_bytes(content[:8], "little")
+        facts = json.loads(content[8 : 8 + header_length])["__metadata__"]
+        folds, classes = json.loads(facts["folds"]), json.loads(facts["classes"])
+        flat = load(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RecordError(
+            f"{where} must be the safetensors file a run wrote; it can't be read: {error}."
+        ) from error
+    if fold is None and len(folds) > 1:
+        raise RecordError(
+            f"{where} has one head for each of {', '.join(folds)}; say which with --fold NAME."
+        )
+    if fold is not None and fold not in folds:
+        names = ", ".join(filter(None, folds)) or "one head only"
+        raise RecordError(f"{where} has no fold {fold!r}; it has {names}.")
+    prefix = f"{fold}/" if fold else ""
+    arrays = {
+        name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
+    }
+    return Head(arrays=arrays, classes=tuple(classes))

@@ -1,0 +1,130 @@
+"""The ruler: what must be equal for two numbers to share one column.
+
+A ruler is a flat mapping of scalars. What a *row* may differ in (weights, frames, pixels, seed,
+versions, device) is not part of it; the table prints it instead. A recipe enters entry by entry
+(``recipe.lr``) as the rule, not as what the rule came to, so that two rulers which differ can say
+where, and so that stating a default aloud (``--set lr=0.1`` where 0.1 is the default) changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rsbench.digests import digest_json
+from rsbench.errors import RulerError
+from rsbench.records.schema import DataPart, ProtocolPart, TaskPart
+from rsbench.specs import Metric, Scalar
+
+Ruler = Mapping[str, Scalar]
+
+ABSENT = "(absent)"
+"""Stands in a difference for a field that one of two rulers does not have."""
+
+
+class Difference(NamedTuple):
+    """One field in which two rulers differ."""
+
+    field: str
+    first: Scalar
+    second: Scalar
+
+
+def make_ruler(
+    *,
+    task: TaskPart,
+    protocol: ProtocolPart,
+    data: DataPart,
+    metrics: Sequence[Metric],
+    averaging: str,
+    failure_policy: str = "wrong",
+) -> dict[str, Scalar]:
+    """Build the ruler of a run from the parts of its record.
+
+    Args:
+        task: Name, version, split, whether a sample or a limited subset; digest of a plug-in file.
+        protocol: Name, version, sampler, views, recipe as a rule; digest of a plug-in file.
+        data: Fingerprints of the reported, train and validation items, and the form of the media.
+        metrics: The task's metrics, the headline first.
+        averaging: How folds are brought together: "pooled" or "mean".
+        failure_policy: How failed items are scored: "wrong" counts them as wrong.
+
+    Returns:
+        Field -> scalar. Train and validation fingerprints stand in it only if the protocol trains.
+    """
+    ruler: dict[str, Scalar] = {
+        "task": task.name,
+        "task_version": task.version,
+        "split": task.split,
+        "sample": task.sample,
+        "limit": task.limit,
+        "data": data.fingerprint,
+        "media": data.media,
+        "num_folds": data.num_folds,
+        "sampler": protocol.sampler,
+        "clips": protocol.clips,
+        "crops": protocol.crops,
+        "metrics": ", ".join(f"{metric.name} by {metric.level}" for metric in metrics),
+        "averaging": averaging,
+        "failure_policy": failure_policy,
+        "protocol": protocol.name,
+        "protocol_version": protocol.version,
+    }
+    if protocol.trains:
+        ruler["train"] = data.train_fingerprint
+        ruler["validation"] = data.validation_fingerprint
+    for key in sorted(protocol.recipe):
+        ruler[f"recipe.{key}"] = protocol.recipe[key]
+    if task.source_sha256 is not None:
+        ruler["task_source"] = task.source_sha256
+    if protocol.source_sha256 is not None:
+        ruler["protocol_source"] = protocol.source_sha256
+    return ruler
+
+
+def differences(first: Ruler, second: Ruler) -> list[Difference]:
+    """List the fields in which two rulers differ, in the order of their names.
+
+    A field that one ruler lacks is shown as `ABSENT`. The numbers 1 and 1.0 are equal; 1 and true
+    are not.
+    """
+    return [
+        Difference(field, first.get(field, ABSENT), second.get(field, ABSENT))
+        for field in sorted(first.keys() | second.keys())
+        if _comparable(first.get(field, ABSENT)) != _comparable(second.get(field, ABSENT))
+    ]
+
+
+def ruler_digest(ruler: Ruler) -> str:
+    """Give the sha256 of a ruler; equal exactly where `differences` finds none."""
+    return digest_json({field: _comparable(value) for field, value in ruler.items()})
+
+
+def require_equal(first: Ruler, second: Ruler, *, names: tuple[str, str]) -> None:
+    """Pass if two numbers compare.
+
+    Args:
+        first: One ruler.
+        second: The other.
+        names: What the two are called, for the message.
+
+    Raises:
+        RulerError: They do not; names the fields that differ, with both values.
+    """
+    found = differences(first, second)
+    if found:
+        fields = "; ".join(f"{name}: {one!s} and {other!s}" for name, one, other in found)
+        raise RulerError(
+            f"{names[0]} and {names[1]} must share one ruler to be compared, but differ in "
+            f"{fields}; run one of them under the other's conditions."
+        )
+
+
+def _comparable(value: Scalar) -> list[Scalar]:
+    """Give a value that compares by JSON meaning: 1 equals 1.0, and true is no number."""
+    if isinstance(value, bool):
+        return ["truth", value]
+    if isinstance(value, int | float):
+        return ["number", repr(float(value)) if float(value) == value else str(value)]
+    return ["text", value]

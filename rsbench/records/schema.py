@@ -1,0 +1,379 @@
+"""RunRecord: all that one run leaves behind, as one JSON object with a declared schema version.
+
+Everything the tables print comes from here. Fields that name a machine's folders do not exist: a
+record can be published as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from rsbench.digests import digest_json
+from rsbench.errors import RecordError
+from rsbench.specs import Scalar
+
+SCHEMA_VERSION = 1
+"""Raised whenever a reader of the former version would misread a record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskPart:
+    """What was asked."""
+
+    name: str
+    """With "@sample" where the embedded sample stood in for the data."""
+    version: int
+    modality: str
+    target: str
+    split: str
+    """Names of the reported splits, joined by "+"."""
+    sample: bool
+    limit: int | None
+    """`--limit N`: a seeded, stratified subset; None for all items."""
+    num_classes: int
+    source_sha256: str | None
+    """Digest of the plug-in file where the task was named by a path."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackbonePart:
+    """What was judged."""
+
+    name: str
+    version: int
+    modality: str
+    num_parameters: int
+    """Of the features alone, as built for this run (without head)."""
+    feature_width: int
+    frames: int
+    """Frames x stride x pixels as seen in this run."""
+    stride: int
+    pixels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    antialias: bool
+    crop_ratio: float
+    lifting: str
+    """"none"; "frame_mean": an image network on video; "still_clip": a video network on images."""
+    numeric_digest: str
+    """Digest of the rounded outputs on a fixed input."""
+    source_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsPart:
+    """What it had learned before."""
+
+    name: str
+    """"none" for random initialisation, a known name, or a file's name (without its folder)."""
+    digest: str
+    """sha256 over the names, shapes and bytes of all parameters and buffers."""
+    trained_on: tuple[str, ...]
+    verified: bool
+    """Whether the file's sha256 is the declared one."""
+    init_seed: int | None
+    """Seed of the random initialisation; None where everything was loaded."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProtocolPart:
+    """How it was judged."""
+
+    name: str
+    version: int
+    recipe: Mapping[str, Scalar]
+    """The rule, with the user's changes applied."""
+    overrides: Mapping[str, Scalar]
+    """What `--set` changed."""
+    chosen: Mapping[str, Scalar]
+    """What the rule came to here."""
+    selects_on: str
+    sampler: str
+    clips: int
+    crops: int
+    trains: bool
+    source_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataPart:
+    """On what. `num_official` >= `num_expected` (present here) = `num_evaluated` + `num_failed`."""
+
+    fingerprint: str
+    """sha256 of the reported ids and labels with the ordered class names."""
+    train_fingerprint: str | None
+    validation_fingerprint: str | None
+    media: str
+    num_official: int | None
+    num_expected: int
+    num_evaluated: int
+    num_failed: int
+    failed: tuple[Mapping[str, str], ...]
+    """{"id", "reason"} of each present and unreadable item of the reported set."""
+    num_missing: int
+    missing: tuple[str, ...]
+    """Ids of listed and absent items of the reported set."""
+    num_train: int
+    train_failed: tuple[Mapping[str, str], ...]
+    num_folds: int
+    split_sha256: str | None
+    """Digest of the saved split file where rsbench made the split itself."""
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricPart:
+    """One number with its interval and its count."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    """95% interval; None where no interval is defined for this metric."""
+    n: int
+    """Items it was computed over, failed ones included."""
+    level: str
+    interval: str
+    """How the interval was made: "wilson", "bootstrap", "" for none."""
+    higher_is_better: bool
+    folds: tuple[float, ...] = ()
+    """The value of each fold where folds are averaged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """One finished run."""
+
+    schema: int = SCHEMA_VERSION
+    key: str
+    """sha256 of all that decides the result: the same key is not run again."""
+    created: str
+    """UTC, ISO 8601."""
+    seed: int
+    task: TaskPart
+    backbone: BackbonePart
+    weights: WeightsPart
+    protocol: ProtocolPart
+    data: DataPart
+    ruler: Mapping[str, Scalar]
+    """What must be equal for two numbers to share a column; see `rsbench.records.ruler`."""
+    metrics: tuple[MetricPart, ...]
+    """The headline first."""
+    selection: tuple[Mapping[str, Scalar], ...] = ()
+    cost: Mapping[str, Scalar] = field(default_factory=dict)
+    """seconds_fit, seconds_extract, seconds_total, items_per_second, peak_gib, ..."""
+    environment: Mapping[str, Scalar] = field(default_factory=dict)
+    """rsbench version, commit, dirty flag; versions; device; threads; decoder; precision; batch."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name beside the record -> sha256: predictions, head, split. Filled by the store."""
+    digest: str = ""
+    """sha256 of the canonical JSON of all other fields: it finds slips of the hand, not forgers.
+    Filled by `to_json`, checked by `from_json`."""
+
+
+def seal(record: RunRecord) -> RunRecord:
+    """Give the record with its digest filled in, as `to_json` writes it.
+
+    Raises:
+        RecordError: A field holds what a record can't hold, NaN for instance; names the field.
+    """
+    return replace(record, digest=digest_json(_checked_plain(record)))
+
+
+def to_json(record: RunRecord) -> str:
+    """Give the record as JSON text: fields in their order, mappings sorted, floats exact.
+
+    Equal records give equal text; it ends with a newline, and the digest in it is computed here.
+
+    Raises:
+        RecordError: A field holds what a record can't hold, NaN for instance; names the field.
+    """
+    plain = _checked_plain(record)
+    plain["digest"] = digest_json(plain)
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str, *, where: str) -> RunRecord:
+    """Read a record, holding every field to its type and the whole to its digest.
+
+    Args:
+        text: The JSON text.
+        where: Name of the file, for messages.
+
+    Raises:
+        RecordError: It is cut short, not JSON, of a newer schema, has a field too many, too few or
+            of another type, or was edited by hand; names the file and the field.
+    """
+    try:
+        plain = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as fault:
+        message = " ".join(str(fault).split())
+        raise RecordError(
+            f"{where} must be one whole JSON object, but it is cut short or not JSON ({message}); "
+            "delete it and run it again."
+        ) from None
+    if not isinstance(plain, dict):
+        raise RecordError(f"{where} must be a JSON object, was {_shown(plain)}.")
+    schema = plain.get("schema")
+    if type(schema) is not int:
+        raise RecordError(f"{where} must name its schema as an integer, was {_shown(schema)}.")
+    if schema > SCHEMA_VERSION:
+        raise RecordError(
+            f"{where} was written by a newer rsbench (schema {schema}, this one reads "
+            f"{SCHEMA_VERSION}); update rsbench to read it."
+        )
+    if schema < 1:
+        raise RecordError(f"{where} must have a schema from 1 to {SCHEMA_VERSION}, was {schema}.")
+    record: RunRecord = _decode(RunRecord, plain, where, "record")
+    _check_sense(record, where)
+    stated = plain.pop("digest", "")
+    try:
+        actual = digest_json(plain)
+    except ValueError:
+        raise RecordError(f"{where} holds text that is not Unicode; run it again.") from None
+    if stated != actual:
+        raise RecordError(
+            f"{where} was edited by hand (its digest does not match its content); restore it, or "
+            "delete it and run it again."
+        )
+    return record
+
+
+def _checked_plain(record: RunRecord) -> dict[str, Any]:
+    """Give the record as JSON values without its digest, sure that it can be read back."""
+    plain: dict[str, Any] = _plain(record, "record")
+    _check_sense(_decode(RunRecord, plain, "this run", "record"), "this run")
+    del plain["digest"]
+    try:
+        digest_json(plain)
+    except ValueError:
+        raise RecordError(
+            "A record must hold Unicode text, but a name or id in this run does not encode as "
+            "UTF-8; rename that file."
+        ) from None
+    return plain
+
+
+def _check_sense(record: RunRecord, file: str) -> None:
+    """Hold what types can't say: there is a score, and the counts add up."""
+    data = record.data
+    if not record.metrics:
+        raise RecordError(f"{file}: record.metrics must hold at least one metric, was empty.")
+    if data.num_expected != data.num_evaluated + data.num_failed:
+        raise RecordError(
+            f"{file}: record.data.num_expected must be num_evaluated + num_failed, was "
+            f"{data.num_expected} with {data.num_evaluated} + {data.num_failed}."
+        )
+
+
+def _plain(value: object, where: str) -> Any:  # noqa: ANN401 - any JSON value
+    if is_dataclass(value):
+        return {
+            entry.name: _plain(getattr(value, entry.name), f"{where}.{entry.name}")
+            for entry in fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(value[key], f"{where}.{key}") for key in sorted(value, key=str)}
+    if isinstance(value, tuple | list):
+        return [_plain(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise RecordError(
+        f"{where} must be text, a number, true, false or null in a record, was a "
+        f"{type(value).__name__}; convert it before it is recorded."
+    )
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@functools.cache
+def _required(kind: Any) -> frozenset[str]:  # noqa: ANN401 - a data class
+    return frozenset(
+        entry.name
+        for entry in fields(kind)
+        if entry.default is MISSING and entry.default_factory is MISSING
+    )
+
+
+def _decode(hint: Any, value: Any, file: str, name: str) -> Any:  # noqa: ANN401 - any hint
+    """Turn a JSON value into what a type hint asks for, strictly."""
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return _decode_fields(hint, value, file, name)
+    origin = get_origin(hint)
+    if origin is tuple:
+        entry_hint = get_args(hint)[0]
+        if not isinstance(value, list):
+            _mistyped(file, name, "a list", value)
+        return tuple(
+            _decode(entry_hint, entry, file, f"{name}[{index}]")
+            for index, entry in enumerate(value)
+        )
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        entry_hint = get_args(hint)[1]
+        if not isinstance(value, dict):
+            _mistyped(file, name, "an object", value)
+        return {
+            key: _decode(entry_hint, entry, file, f"{name}.{key}") for key, entry in value.items()
+        }
+    accepted = get_args(hint) if origin in (Union, types.UnionType) else (hint,)
+    return _decode_leaf(accepted, value, file, name)
+
+
+def _decode_fields(kind: type, value: Any, file: str, name: str) -> Any:  # noqa: ANN401
+    if not isinstance(value, dict):
+        _mistyped(file, name, "an object", value)
+    hints = _hints(kind)
+    unknown = sorted(value.keys() - hints.keys())
+    if unknown:
+        raise RecordError(f"{file}: {name} has no field {unknown[0]!r} in schema {SCHEMA_VERSION}.")
+    missing = sorted(_required(kind) - value.keys())
+    if missing:
+        raise RecordError(f"{file}: {name} must have the field {missing[0]!r}, which is missing.")
+    return kind(
+        **{key: _decode(hints[key], entry, file, f"{name}.{key}") for key, entry in value.items()}
+    )
+
+
+def _decode_leaf(accepted: tuple[Any, ...], value: Any, file: str, name: str) -> Scalar:  # noqa: ANN401
+    if type(value) is int and int not in accepted and float in accepted:
+        value = float(value)
+    if type(value) not in accepted:
+        words = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
+        expected = " or ".join(words.get(kind, "null") for kind in accepted)
+        _mistyped(file, name, expected, value)
+    if type(value) is float and not math.isfinite(value):
+        _mistyped(file, name, "a finite number", value)
+    leaf: Scalar = value
+    return leaf
+
+
+def _mistyped(file: str, name: str, expected: str, value: object) -> NoReturn:
+    raise RecordError(f"{file}: {name} must be {expected}, was {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    text = "missing" if value is None else " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return mapping
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

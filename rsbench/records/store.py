@@ -1,0 +1,360 @@
+"""The results folder: records and the files beside them, each written whole or not at all.
+
+Layout, below the results folder::
+
+    runs/<task>/<protocol>/<backbone>-<weights>-s<seed>-<first 8 of key>.json
+                                                                       .predictions.parquet
+                                                                       .head.safetensors
+                                                                       .split.csv
+
+Every file is written under a hidden name in its own folder, brought to disk, and renamed; the
+record comes last. Who is killed on the way leaves a hidden file that nobody reads and a later
+write removes. A lock on the folder keeps two processes from interleaving their files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rsbench.digests import digest_bytes
+from rsbench.errors import RecordError, RunError
+from rsbench.records.predictions import (
+    ItemScores,
+    PredictionTable,
+    from_parquet,
+    read_item_scores,
+)
+from rsbench.records.schema import RunRecord, from_json, to_json
+
+PREDICTIONS_SUFFIX = "predictions.parquet"
+"""Suffix of the per-item predictions."""
+HEAD_SUFFIX = "head.safetensors"
+"""Suffix of the fitted head."""
+SPLIT_SUFFIX = "split.csv"
+"""Suffix of a split that rsbench made itself."""
+
+_RUNS = "runs"
+_TEMPORARY = ".tmp"
+_STALE_SECONDS = 3600.0
+"""A hidden file untouched for so long belongs to nobody: a write takes seconds."""
+_KEY_LENGTHS = (8, 16, 64)
+"""How much of the key names a file: more where the shorter name belongs to another record."""
+
+
+class ResultsFolderError(RunError):
+    """The results folder can't take a result: read-only, full, or no folder. The user's to mend."""
+
+    exit_code = 2
+
+
+class Stored(NamedTuple):
+    """A record and where it lies."""
+
+    path: Path
+    """Of the JSON file."""
+    record: RunRecord
+
+    @property
+    def name(self) -> str:
+        """The path below the results folder, with forward slashes."""
+        return _name_below_root(self.path)
+
+
+class Contents(NamedTuple):
+    """What a results folder holds."""
+
+    records: tuple[Stored, ...]
+    """In the order of their names."""
+    problems: tuple[str, ...]
+    """One line for each file that could not be read; it is left alone."""
+
+
+def check_writable(root: Path) -> None:
+    """Make sure that a record can be saved, before a long run rather than after it.
+
+    Makes the folder if it is missing, writes a small file, and removes it again.
+
+    Raises:
+        ResultsFolderError: It can't; names the folder and the cause.
+    """
+    with _explained("a result", root):
+        folder = root / _RUNS
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = _temporary_path(folder)
+        try:
+            _write_through(probe, b"rsbench" * 1024)
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
+    """Save a record and the files beside it: all of it, or nothing.
+
+    A record of the same key is replaced. A file that is no such record (broken, or of a newer
+    schema) is left alone, and a longer name is taken.
+
+    Args:
+        root: The results folder.
+        record: Its `files` and `digest` are filled in here.
+        files: Suffix -> content: `PREDICTIONS_SUFFIX`, `HEAD_SUFFIX`, `SPLIT_SUFFIX`.
+
+    Returns:
+        Path of the record; `read` gives it as it was written.
+
+    Raises:
+        ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
+        RecordError: The record holds what can't be written, NaN for instance.
+    """
+    for suffix in files:
+        assert re.fullmatch(r"[a-z0-9_.]+", suffix) and suffix != "json"
+    folder = root / _RUNS / _slug(record.task.name) / _slug(record.protocol.name)
+    with _explained(f"The record of {record.backbone.name} on {record.task.name}", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            _remove_stale(folder)
+            path, former = _free_path(folder, record)
+            digests = {f"{path.stem}.{suffix}": digest_bytes(files[suffix]) for suffix in files}
+            written = replace(record, files=digests)
+            contents = {f"{path.stem}.{suffix}": content for suffix, content in files.items()}
+            if former is not None and dict(former.files) == digests:
+                former = None
+            _replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
+    return path
+
+
+def find(root: Path, key: str) -> Stored | None:
+    """Find the finished run of a key, its files present and undamaged.
+
+    Returns:
+        The first by name, or None. A run whose files are gone or damaged is not finished.
+    """
+    pattern = f"*-{key[: _KEY_LENGTHS[0]]}*.json"
+    for path in sorted((root / _RUNS).glob(f"*/*/{pattern}")):
+        with contextlib.suppress(RecordError):
+            stored = Stored(path, read(path))
+            if stored.record.key == key and not path.name.startswith("."):
+                for name in stored.record.files:
+                    _read_beside(stored, name)
+                return stored
+    return None
+
+
+def read_all(root: Path) -> Contents:
+    """Read every record below a results folder; what can't be read is named and left alone.
+
+    A folder that does not exist holds nothing.
+    """
+    records: list[Stored] = []
+    problems: list[str] = []
+    for path in sorted((root / _RUNS).rglob("*.json"), key=Path.as_posix):
+        if path.name.startswith("."):
+            continue
+        try:
+            records.append(Stored(path, _read(path, path.relative_to(root).as_posix())))
+        except RecordError as fault:
+            problems.append(str(fault))
+    return Contents(tuple(records), tuple(problems))
+
+
+def read(path: Path) -> RunRecord:
+    """Read one record by its path.
+
+    Raises:
+        RecordError: It is missing, broken, edited by hand, or of a newer schema; names the file.
+    """
+    return _read(path, _name_below_root(path))
+
+
+def read_predictions(path: Path) -> PredictionTable:
+    """Read the per-item predictions of the record at a path, held to their digest.
+
+    Raises:
+        RecordError: Record or predictions are missing, changed, or damaged; names the file.
+    """
+    stored = Stored(path, read(path))
+    content = read_file(stored, PREDICTIONS_SUFFIX)
+    return from_parquet(content, where=f"{stored.name} (predictions)")
+
+
+def read_scores(stored: Stored, metric: str) -> ItemScores | None:
+    """Read the items' parts of one metric of a record.
+
+    Returns:
+        The scores, or None where this metric has no per-item scores.
+
+    Raises:
+        RecordError: The predictions are missing, changed, or damaged; names the file.
+    """
+    content = read_file(stored, PREDICTIONS_SUFFIX)
+    return read_item_scores(content, metric, where=f"{stored.name} (predictions)")
+
+
+def read_file(stored: Stored, suffix: str) -> bytes:
+    """Read a file beside a record and hold it to its digest.
+
+    Args:
+        stored: The record.
+        suffix: `PREDICTIONS_SUFFIX`, `HEAD_SUFFIX` or `SPLIT_SUFFIX`.
+
+    Raises:
+        RecordError: The record has no such file, or it is missing or was changed.
+    """
+    names = [name for name in stored.record.files if name.endswith(f".{suffix}")]
+    if not names:
+        raise RecordError(f"{stored.name} must have a file {suffix} beside it, but lists none.")
+    return _read_beside(stored, names[0])
+
+
+def _read(path: Path, where: str) -> RunRecord:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise RecordError(
+            f"{where} must be a record, but can't be read ({fault.strerror}); name an existing one."
+        ) from None
+    except UnicodeDecodeError:
+        raise RecordError(
+            f"{where} must be JSON in UTF-8, but is not text; delete it and run it again."
+        ) from None
+    return from_json(text, where=where)
+
+
+def _name_below_root(path: Path) -> str:
+    """Give ``runs/<task>/<protocol>/<file>`` where a record lies so, else the file's name."""
+    parts = path.parts[-4:]
+    return "/".join(parts) if parts[0] == _RUNS else path.name
+
+
+def _slug(name: str) -> str:
+    """Give a name as one portable part of a file name; different names stay different."""
+    slug = re.sub(r"[^A-Za-z0-9_.@+-]", "_", name).lstrip(".-")[:60]
+    if slug == name and slug:
+        return slug
+    return f"{slug or 'unnamed'}~{digest_bytes(name.encode())[:8]}"
+
+
+def _free_path(folder: Path, record: RunRecord) -> tuple[Path, RunRecord | None]:
+    """Choose the record's path, and give the record of the same key that lies there already."""
+    named = f"{_slug(record.backbone.name)}-{_slug(record.weights.name)}-s{record.seed}"
+    for length in _KEY_LENGTHS:
+        path = folder / f"{named}-{_slug(record.key[:length])}.json"
+        if not path.exists():
+            return path, None
+        try:
+            former = read(path)
+        except RecordError:
+            continue
+        if former.key == record.key:
+            return path, former
+    raise RecordError(
+        f"{path} must be free for this run, but holds something that is no record; move it away."
+    )
+
+
+def _replace_all(path: Path, record: bytes, files: Mapping[str, bytes], *, orphaned: bool) -> None:
+    """Bring all files to disk under hidden names, then rename them, the record last.
+
+    Args:
+        path: Of the record.
+        record: Its text.
+        files: Name beside it -> content.
+        orphaned: Whether the record that lies there now would stand beside files not its own.
+    """
+    temporaries: dict[Path, Path] = {}
+    try:
+        for final, content in [
+            *((path.with_name(name), content) for name, content in files.items()),
+            (path, record),
+        ]:
+            temporaries[final] = _temporary_path(path.parent)
+            _write_through(temporaries[final], content)
+        if orphaned:
+            path.unlink()
+        for final, temporary in temporaries.items():
+            temporary.replace(final)
+        _sync_folder(path.parent)
+    finally:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _temporary_path(folder: Path) -> Path:
+    return folder / f".{uuid.uuid4().hex}{_TEMPORARY}"
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out of a folder; the lock ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems know no locks; there each file is still replaced whole.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove hidden files of writers that were killed long ago."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _explained(what: str, folder: Path) -> Iterator[None]:
+    """Turn a fault of the file system into one line that says what to do."""
+    try:
+        yield
+    except OSError as fault:
+        full = fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        step = "free some space there" if full else "make it writable"
+        reason = fault.strerror or type(fault).__name__
+        raise ResultsFolderError(
+            f"{what[0].upper()}{what[1:]} could not be saved in {folder} ({reason}); {step}, or "
+            "choose another results folder, and run again."
+        ) from None
+
+
+def _read_beside(stored: Stored, name: str) -> bytes:
+    if Path(name).name != name:
+        raise RecordError(f"{stored.name} names the file {name!r}, which must lie beside it.")
+    try:
+        content = stored.path.with_name(name).read_bytes()
+    except OSError as fault:
+        raise RecordError(
+            f"{stored.name}: its file {name} can't be read ({fault.strerror}); run it again."
+        ) from None
+    if digest_bytes(content) != stored.record.files[name]:
+        raise RecordError(
+            f"{stored.name}: its file {name} was changed (another sha256); run it again."
+        )
+    return content

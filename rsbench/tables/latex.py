@@ -1,0 +1,75 @@
+"""Tables as LaTeX (packages booktabs and inputenc), ready to be included in a paper."""
+
+from __future__ import annotations
+
+import re
+
+from rsbench.tables.layout import Layout, clean, lay_out, unlike_sentence
+from rsbench.tables.table import Tables
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+}
+
+
+def to_latex(tables: Tables) -> str:
+    """Give each table as a LaTeX table environment; names from records are escaped."""
+    return "\n".join(_environment(lay_out(table)) for table in tables.tables)
+
+
+def escape(text: str) -> str:
+    """Escape what LaTeX would take for a command."""
+    return "".join(_SPECIAL.get(letter, letter) for letter in clean(text))
+
+
+def _environment(layout: Layout) -> str:
+    said = [
+        layout.title,
+        layout.caption,
+        unlike_sentence(layout).removesuffix("."),
+        *layout.remarks,
+    ]
+    caption = " ".join(escape(f"{text.removesuffix('.')}.") for text in said if text)
+    # Braces keep a cell that begins with a bracket or a star from being read as an argument of \\.
+    rows = [
+        " & ".join(
+            f"{{{_signed(str(text)) if numeric else escape(str(text))}}}"
+            for text, numeric in zip(row, layout.numeric, strict=True)
+        )
+        + r" \\"
+        for row in layout.rows
+    ]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in layout.numeric)}}}",
+            r"\toprule",
+            " & ".join(escape(header) for header in layout.headers) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{caption}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _signed(text: str) -> str:
+    """Escape a number, its sign as a minus rather than a hyphen."""
+    return re.sub(r"-(?=\d)", "$-$", escape(text))

@@ -1,0 +1,409 @@
+"""What a table is, and how records become tables.
+
+One table a ruler: numbers that do not compare never stand in one column. Within a table one row a
+network under its weights and input, all its seeds aggregated and none chosen, the best first. The
+same records in any order give the same tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rsbench.records.ruler import Difference, differences, ruler_digest
+from rsbench.records.schema import MetricPart, RunRecord
+from rsbench.records.store import Contents, Stored
+from rsbench.specs import Scalar
+from rsbench.stats import PairedDifference, mean_std
+from rsbench.tables.pairing import paired_with_first
+
+RANDOM_INIT = "random init"
+"""Mark of a row whose network began with random weights."""
+
+_FROZEN = frozenset({"evaluate", "knn", "linear_probe"})
+"""Protocols known to leave the backbone as it came: random weights stay random."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One metric of a table."""
+
+    metric: str
+    level: str
+    interval: str
+    """How the intervals were made: "wilson", "bootstrap", "" for none."""
+    higher_is_better: bool
+    percent: bool
+    """Whether it is shown in percent: higher is better, and every value lies in [0, 1]."""
+    decimals: int
+    """Of the shown number in percent: 2 from 5,000 items on, where one item is 0.02, else 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One metric of one row, as a fraction or in its own unit (never in percent)."""
+
+    value: float
+    """Mean over seeds."""
+    std: float | None
+    """Sample standard deviation over seeds; None for one seed."""
+    low: float | None
+    high: float | None
+    """95% interval over items; with several seeds the mean of their bounds."""
+    num_seeds: int
+    n: int
+    """Items it was computed over, failed ones included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One network under its weights and input; everything here may differ within a table."""
+
+    backbone: str
+    backbone_version: int
+    backbone_source: str | None
+    """Digest of the file where the backbone was named by a path."""
+    weights: str
+    weights_digest: str | None
+    """None for random weights, which differ from seed to seed."""
+    trained_on: tuple[str, ...]
+    knows_task: bool
+    """Whether the weights have seen this task."""
+    frames: int
+    stride: int
+    pixels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    antialias: bool
+    crop_ratio: float
+    lifting: str
+    num_parameters: int
+    seeds: tuple[int, ...]
+    cells: tuple[Cell | None, ...]
+    """One a column; None where the records lack this metric."""
+    difference: PairedDifference | None
+    """Headline of this row minus that of the first row over the same items, with its 95% interval;
+    None for the first row, and where it can't be known."""
+    num_evaluated: int
+    num_failed: int
+    num_expected: int
+    num_missing: int
+    num_official: int | None
+    marks: tuple[str, ...]
+    """What no reader may miss: "random init", "sample", "limit 100", "unverified weights"."""
+    records: tuple[str, ...]
+    """Names of the records below the results folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Rows under one ruler."""
+
+    task: str
+    task_version: int
+    split: str
+    protocol: str
+    protocol_version: int
+    sampler: str
+    clips: int
+    crops: int
+    ruler: Mapping[str, Scalar]
+    digest: str
+    """Of the ruler."""
+    columns: tuple[Column, ...]
+    """The headline first."""
+    rows: tuple[Row, ...]
+    caption: str
+    """What the whole table must be read with; may be empty."""
+    notes: tuple[str, ...]
+    """From the records: "class order unverified", ..."""
+    warnings: tuple[str, ...]
+    """What may have moved a number and differs among the rows; files that are not as recorded."""
+    unlike_first: tuple[Difference, ...]
+    """Fields in which the ruler differs from that of the first table of this task and protocol,
+    as (field, there, here); empty for that table itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables:
+    """All tables of a results folder."""
+
+    tables: tuple[Table, ...]
+    problems: tuple[str, ...]
+    """One line for each file that is in no table, and why."""
+
+
+def build(contents: Contents) -> Tables:
+    """Draw tables from records, and paired differences from the predictions beside them.
+
+    A row whose predictions are missing or changed is shown with that said, without a difference.
+
+    Args:
+        contents: Records in any order, and lines on files that could not be read.
+
+    Returns:
+        Tables in the order of task, protocol and ruler; real data before samples.
+    """
+    kept, repeated = _without_repeats(contents.records)
+    by_ruler: dict[str, list[Stored]] = {}
+    for stored in kept:
+        by_ruler.setdefault(ruler_digest(stored.record.ruler), []).append(stored)
+    ordered = sorted(by_ruler.items(), key=lambda entry: (*_place(entry[1][0].record), entry[0]))
+    firsts: dict[tuple[str, str], Mapping[str, Scalar]] = {}
+    tables = []
+    for digest, group in ordered:
+        record = group[0].record
+        first = firsts.setdefault(_family(record), record.ruler)
+        unlike = tuple(differences(first, record.ruler))
+        tables.append(_table(group, digest, unlike))
+    return Tables(tables=tuple(tables), problems=(*sorted(contents.problems), *repeated))
+
+
+def _without_repeats(records: Iterable[Stored]) -> tuple[list[Stored], list[str]]:
+    """Keep one record a key: a copied file is no second run."""
+    kept: dict[str, Stored] = {}
+    repeated = []
+    for stored in sorted(records, key=lambda stored: (stored.name, stored.record.key)):
+        first = kept.setdefault(stored.record.key, stored)
+        if first is not stored:
+            repeated.append(f"{stored.name} is the same run as {first.name} and is counted once.")
+    return list(kept.values()), repeated
+
+
+def _base(task: str) -> str:
+    return task.partition("@")[0]
+
+
+def _family(record: RunRecord) -> tuple[str, str]:
+    return _base(record.task.name), record.protocol.name
+
+
+def _place(record: RunRecord) -> tuple[str, str, bool, bool, int]:
+    task = record.task
+    return *_family(record), task.sample, task.limit is not None, task.limit or 0
+
+
+def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...]) -> Table:
+    record = group[0].record
+    columns = tuple(_column(metric, group) for metric in record.metrics)
+    members = _ranked(group)
+    pairs = paired_with_first(
+        [_by_seed(row) for row in members],
+        record.metrics[0].name,
+        averaging=str(record.ruler.get("averaging", "pooled")),
+    )
+    rows = tuple(
+        _row(stored, columns, pair.difference) for stored, pair in zip(members, pairs, strict=True)
+    )
+    problems = sorted({problem for pair in pairs for problem in pair.problems})
+    return Table(
+        task=record.task.name,
+        task_version=record.task.version,
+        split=record.task.split,
+        protocol=record.protocol.name,
+        protocol_version=record.protocol.version,
+        sampler=record.protocol.sampler,
+        clips=record.protocol.clips,
+        crops=record.protocol.crops,
+        ruler=dict(sorted(record.ruler.items())),
+        digest=digest,
+        columns=columns,
+        rows=rows,
+        caption=_caption(record, rows),
+        notes=_notes(group),
+        warnings=(*problems, *_repeated_seeds(members), *_differing_surroundings(group)),
+        unlike_first=unlike,
+    )
+
+
+def _column(metric: MetricPart, group: Sequence[Stored]) -> Column:
+    parts = [part for stored in group for part in stored.record.metrics if part.name == metric.name]
+    return Column(
+        metric=metric.name,
+        level=metric.level,
+        interval=metric.interval,
+        higher_is_better=metric.higher_is_better,
+        percent=metric.higher_is_better and all(0 <= part.value <= 1 for part in parts),
+        decimals=2 if max(part.n for part in parts) >= 5000 else 1,
+    )
+
+
+def _identity(record: RunRecord) -> tuple[object, ...]:
+    """What makes a row: equal for runs that differ in seed, machine and versions alone."""
+    network, weights = record.backbone, record.weights
+    return (
+        network.name,
+        network.version,
+        network.source_sha256 or "",
+        weights.name,
+        weights.digest if weights.init_seed is None else "",
+        weights.trained_on,
+        network.frames,
+        network.stride,
+        network.pixels,
+        network.mean,
+        network.std,
+        network.interpolation,
+        network.antialias,
+        network.crop_ratio,
+        network.lifting,
+    )
+
+
+def _ranked(group: Sequence[Stored]) -> list[list[Stored]]:
+    """Give the records of each row, the row of the best headline first."""
+    by_identity: dict[tuple[object, ...], list[Stored]] = {}
+    for stored in sorted(group, key=lambda stored: (stored.record.seed, stored.record.key)):
+        by_identity.setdefault(_identity(stored.record), []).append(stored)
+    headline = group[0].record.metrics[0]
+    sign = -1.0 if headline.higher_is_better else 1.0
+
+    def place(entry: tuple[tuple[object, ...], list[Stored]]) -> tuple[float, str]:
+        cell = _cell(headline.name, entry[1])
+        return (math.inf if cell is None else sign * cell.value), repr(entry[0])
+
+    return [members for _, members in sorted(by_identity.items(), key=place)]
+
+
+def _by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
+    """Give the records of each seed of a row, in the order of the seeds."""
+    seeds: dict[int, list[Stored]] = {}
+    for stored in sorted(members, key=lambda stored: (stored.record.seed, stored.record.key)):
+        seeds.setdefault(stored.record.seed, []).append(stored)
+    return list(seeds.values())
+
+
+def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
+    """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds."""
+    values, lows, highs, counts = [], [], [], []
+    for runs in _by_seed(members):
+        parts = [part for run in runs for part in run.record.metrics if part.name == metric]
+        if not parts:
+            return None
+        values.append(_mean([part.value for part in parts]))
+        lows += [part.low for part in parts if part.low is not None]
+        highs += [part.high for part in parts if part.high is not None]
+        counts += [part.n for part in parts]
+    over_seeds = mean_std(values)
+    complete = len(lows) == len(highs) == len(counts)
+    return Cell(
+        value=over_seeds.mean,
+        std=over_seeds.std,
+        low=_mean(lows) if complete else None,
+        high=_mean(highs) if complete else None,
+        num_seeds=over_seeds.n,
+        n=min(counts),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _row(
+    members: Sequence[Stored], columns: Sequence[Column], difference: PairedDifference | None
+) -> Row:
+    record = members[0].record
+    network, weights = record.backbone, record.weights
+    parts = [stored.record.data for stored in members]
+    return Row(
+        backbone=network.name,
+        backbone_version=network.version,
+        backbone_source=network.source_sha256,
+        weights=weights.name,
+        weights_digest=weights.digest if weights.init_seed is None else None,
+        trained_on=weights.trained_on,
+        knows_task=_base(record.task.name) in {_base(name) for name in weights.trained_on},
+        frames=network.frames,
+        stride=network.stride,
+        pixels=network.pixels,
+        mean=network.mean,
+        std=network.std,
+        interpolation=network.interpolation,
+        antialias=network.antialias,
+        crop_ratio=network.crop_ratio,
+        lifting=network.lifting,
+        num_parameters=network.num_parameters,
+        seeds=tuple(sorted({stored.record.seed for stored in members})),
+        cells=tuple(_cell(column.metric, members) for column in columns),
+        difference=difference,
+        num_evaluated=min(part.num_evaluated for part in parts),
+        num_failed=max(part.num_failed for part in parts),
+        num_expected=parts[0].num_expected,
+        num_missing=parts[0].num_missing,
+        num_official=parts[0].num_official,
+        marks=_marks(record, verified=all(stored.record.weights.verified for stored in members)),
+        records=tuple(sorted(stored.name for stored in members)),
+    )
+
+
+def _marks(record: RunRecord, *, verified: bool) -> tuple[str, ...]:
+    marks = []
+    if record.weights.name == "none":
+        marks.append(RANDOM_INIT)
+    elif not verified:
+        marks.append("unverified weights")
+    if record.task.sample:
+        marks.append("sample")
+    if record.task.limit is not None:
+        marks.append(f"limit {record.task.limit}")
+    return tuple(marks)
+
+
+def _caption(record: RunRecord, rows: Sequence[Row]) -> str:
+    if not all(RANDOM_INIT in row.marks for row in rows):
+        return ""
+    if record.protocol.name not in _FROZEN:
+        return "every network began with random weights: not the quality of a pretrained one"
+    if record.task.modality == "video":
+        return "untrained features: shows motion sensitivity, not quality"
+    return "untrained features: not quality"
+
+
+def _notes(group: Sequence[Stored]) -> tuple[str, ...]:
+    notes = {note for stored in group for note in stored.record.data.notes}
+    for stored in group:
+        record = stored.record
+        notes |= {f"{record.backbone.name}: {note}" for note in record.weights.notes}
+        if record.data.train_failed:
+            notes.add(f"{len(record.data.train_failed)} training items could not be read.")
+    return tuple(sorted(notes))
+
+
+def _repeated_seeds(members: Sequence[Sequence[Stored]]) -> list[str]:
+    return [
+        f"{runs[0].record.backbone.name} ran {len(runs)} times under seed {runs[0].record.seed}; "
+        "the runs of a seed are averaged."
+        for row in members
+        for runs in _by_seed(row)
+        if len(runs) > 1
+    ]
+
+
+def _differing_surroundings(group: Sequence[Stored]) -> list[str]:
+    """Name what the runs of a table do not have in common: device, versions, decoder, commit."""
+    keys = sorted({key for stored in group for key in stored.record.environment})
+    lines = []
+    for key in keys:
+        counts: dict[str, int] = {}
+        for stored in group:
+            value = stored.record.environment.get(key)
+            text = "unknown" if value is None else str(value)
+            counts[text] = counts.get(text, 0) + 1
+        if len(counts) > 1 and not key.endswith("_note"):
+            shown = ", ".join(f"{value} ({counts[value]})" for value in sorted(counts))
+            lines.append(f"{key} differs among the runs: {shown}.")
+    outputs: dict[tuple[str, int, str], set[str]] = {}
+    for stored in group:
+        network, weights = stored.record.backbone, stored.record.weights
+        same = (network.name, network.version, weights.digest)
+        outputs.setdefault(same, set()).add(network.numeric_digest)
+    lines += [
+        f"{name} gives other outputs in some runs under the same weights: its code or the "
+        "libraries changed."
+        for (name, _, _), digests in sorted(outputs.items())
+        if len(digests) > 1
+    ]
+    return lines

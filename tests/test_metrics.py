@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from rsbench.errors import DataError
+from rsbench.metrics import (
+    MEAN_AVERAGE_PRECISION,
+    MEAN_PER_CLASS,
+    TOP1,
+    TOP5,
+    evaluate_metric,
+    fold_weights,
+)
+from rsbench.specs import Metric
+from rsbench.stats import wilson
+
+
+def _random(num_items: int = 200, num_classes: int = 9) -> tuple[list[int], list[np.ndarray]]:
+    generator = np.random.default_rng(0)
+    targets = [int(target) for target in generator.integers(num_classes, size=num_items)]
+    return targets, list(generator.random((num_items, num_classes)).astype(np.float32))
+
+
+def test_top1_and_top5_are_scikit_learns() -> None:
+    targets, scores = _random()
+    for metric, k in ((TOP1, 1), (TOP5, 5)):
+        expected = sklearn_metrics.top_k_accuracy_score(targets, np.stack(scores), k=k)
+        assert metric.compute(targets, scores) == pytest.approx(expected)
+
+
+def test_mean_per_class_is_scikit_learns_balanced_accuracy() -> None:
+    targets, scores = _random()
+    expected = sklearn_metrics.balanced_accuracy_score(targets, np.stack(scores).argmax(1))
+    assert MEAN_PER_CLASS.compute(targets, scores) == pytest.approx(expected)
+
+
+def test_mean_average_precision_is_scikit_learns_macro_average() -> None:
+    generator = np.random.default_rng(1)
+    truth = generator.random((60, 4)) < 0.3
+    scores = generator.random((60, 4))
+    targets = [tuple(np.flatnonzero(row)) for row in truth]
+    expected = sklearn_metrics.average_precision_score(truth, scores, average="macro")
+    assert MEAN_AVERAGE_PRECISION.compute(targets, list(scores)) == pytest.approx(expected)
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranks 1 and 3 are positive: (1/1 + 2/3) / 2; the other class has no positive and is left out.
+    targets = [(0,), (), (0,), ()]
+    scores = [np.array([value, 0.5]) for value in (0.9, 0.8, 0.7, 0.1)]
+    assert MEAN_AVERAGE_PRECISION.compute(targets, scores) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_failed_item_is_wrong_and_stays_in_the_count() -> None:
+    scores = [np.array([1.0, 0.0]), None, np.array([1.0, 0.0]), np.array([1.0, 0.0])]
+    score = evaluate_metric(TOP1, [0, 0, 0, 1], scores)
+    assert (score.value, score.n) == (0.5, 4)
+    assert score.per_item is not None
+    assert score.per_item.tolist() == [1, 0, 1, 0]
+
+
+def test_all_items_failed_is_nought_of_all() -> None:
+    for metric in (TOP1, TOP5, MEAN_PER_CLASS):
+        assert evaluate_metric(metric, [0, 1], [None, None]).value == 0
+
+
+def test_a_failed_item_ranks_last_for_its_labels() -> None:
+    # By hand: positives at ranks 1 and 3 of 3.
+    scores = [np.array([-np.inf]), None, np.array([0.5])]
+    found = MEAN_AVERAGE_PRECISION.compute([(), (0,), (0,)], scores)
+    assert found == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_tie_goes_to_the_lower_class_as_in_argmax() -> None:
+    scores = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    targets = [0, 1, 2]
+    expected = np.mean(scores.argmax(1) == targets)
+    assert TOP1.compute(targets, list(scores)) == pytest.approx(expected) == pytest.approx(1 / 3)
+
+
+def test_constant_scores_earn_chance_only() -> None:
+    # By hand: each class once, all tied: top-1 is 1 of 10, top-5 is 5 of 10.
+    targets, scores = list(range(10)), [np.zeros(10)] * 10
+    assert TOP1.compute(targets, scores) == 0.1
+    assert TOP5.compute(targets, scores) == 0.5
+
+
+def test_scores_that_are_nan_are_refused_and_located() -> None:
+    scores = [None, np.array([0.1, 0.9]), np.array([np.nan, 0.1])]
+    with pytest.raises(DataError, match="row 2 hold NaN"):
+        TOP1.compute([0, 1, 1], scores)
+
+
+@pytest.mark.parametrize("target", [-1, 2])
+def test_a_target_outside_the_classes_is_refused(target: int) -> None:
+    with pytest.raises(DataError, match="from 0 to 1"):
+        TOP1.compute([target], [np.array([0.5, 0.5])])
+    with pytest.raises(DataError, match="from 0 to 1"):
+        MEAN_AVERAGE_PRECISION.compute([(target,)], [np.array([0.5, 0.5])])
+
+
+def test_a_target_that_is_no_class_is_refused() -> None:
+    with pytest.raises(DataError, match="class index"):
+        TOP1.compute(["cat"], [np.array([0.5, 0.5])])
+
+
+def test_predictions_of_different_widths_are_refused() -> None:
+    with pytest.raises(DataError, match="one score a class"):
+        TOP1.compute([0, 0], [np.zeros(2), np.zeros(3)])
+
+
+def test_no_examples_have_no_score() -> None:
+    for metric in (TOP1, TOP5, MEAN_PER_CLASS, MEAN_AVERAGE_PRECISION):
+        with pytest.raises(DataError, match="No examples, no score"):
+            evaluate_metric(metric, [], [])
+
+
+def test_a_dropped_prediction_is_noticed() -> None:
+    with pytest.raises(DataError, match="2 items and 1 predictions"):
+        evaluate_metric(TOP1, [0, 1], [np.zeros(2)])
+
+
+def test_a_proportion_has_wilsons_interval() -> None:
+    targets, scores = _random()
+    score = evaluate_metric(TOP1, targets, scores)
+    assert score.interval == "wilson"
+    assert (score.low, score.high) == pytest.approx(wilson(round(score.value * 200), 200))
+
+
+def test_per_item_scores_average_to_the_value() -> None:
+    targets, scores = _random()
+    for metric in (TOP1, TOP5, MEAN_PER_CLASS):
+        score = evaluate_metric(metric, targets, scores)
+        assert score.per_item is not None
+        assert score.per_item.mean() == pytest.approx(score.value)
+        assert score.low is not None
+        assert score.high is not None
+        assert score.low < score.value < score.high
+
+
+def test_a_metric_without_per_item_scores_has_no_interval() -> None:
+    targets, scores = _random()
+    score = evaluate_metric(MEAN_AVERAGE_PRECISION, [(target,) for target in targets], scores)
+    assert (score.low, score.high, score.interval, score.per_item) == (None, None, "", None)
+
+
+def test_a_value_that_is_no_number_is_refused() -> None:
+    broken = Metric(name="broken", compute=lambda targets, predictions: float("nan"))
+    with pytest.raises(DataError, match="broken must be finite"):
+        evaluate_metric(broken, [1], [1])
+
+
+def test_the_mean_of_folds_counts_each_fold_alike() -> None:
+    # By hand: fold a is right 1 of 1, fold b 0 of 3: the mean of folds is 0.5, pooled it is 0.25.
+    right, wrong = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    arguments = ([0, 0, 0, 0], [right, wrong, wrong, wrong])
+    folds = ["a", "b", "b", "b"]
+    apart = evaluate_metric(TOP1, *arguments, folds=folds, averaging="mean")
+    assert (apart.value, apart.folds, apart.interval) == (0.5, (1.0, 0.0), "bootstrap")
+    assert apart.per_item is not None
+    assert np.mean(fold_weights(folds) * apart.per_item) == pytest.approx(0.5)
+    pooled = evaluate_metric(TOP1, *arguments, folds=folds, averaging="pooled")
+    assert (pooled.value, pooled.folds, pooled.interval) == (0.25, (), "wilson")
