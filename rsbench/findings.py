@@ -1,0 +1,69 @@
+"""What `rsbench check` and `rsbench doctor` report: one finding a question, good or bad."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsbench.errors import RsbenchError
+
+NUM_SHOWN = 3
+"""Names of a long list that a message shows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question, its answer, and what to do about a bad one."""
+
+    name: str
+    """What was looked at."""
+    ok: bool
+    detail: str
+    """What was found; of a bad answer: what it must be and what it was."""
+    next_step: str = ""
+    """What mends it; empty where all is well."""
+
+
+class Fault(Exception):
+    """A bad answer, on its way to a `Check`; never leaves `attempt`."""
+
+    def __init__(self, detail: str, *, next_step: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.next_step = next_step
+
+
+def attempt(name: str, look: Callable[[], str], *, next_step: str) -> Check:
+    """Ask one question; whatever it raises is its answer.
+
+    Args:
+        name: What is looked at.
+        look: Gives what was found, or raises `Fault`. It may run a stranger's code: any exception
+            of that is a bad answer, named with the line that raised it.
+        next_step: What to do where the exception does not say it.
+    """
+    try:
+        return Check(name=name, ok=True, detail=look())
+    except Fault as fault:
+        return Check(name=name, ok=False, detail=fault.detail, next_step=fault.next_step)
+    except RsbenchError as error:
+        return Check(name=name, ok=False, detail=str(error), next_step=next_step)
+    except Exception as error:
+        return Check(name=name, ok=False, detail=explain(error), next_step=next_step)
+
+
+def explain(error: Exception) -> str:
+    """Give an exception as one line, with the file and line that raised it."""
+    lines = str(error).strip().splitlines()
+    steps = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(steps[-1].filename).name}, line {steps[-1].lineno})" if steps else ""
+    return f"raised {type(error).__name__}: {lines[0] if lines else 'no message'}{where}"
+
+
+def some(names: Iterable[object]) -> str:
+    """Give the first few of a list, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = len(listed) - NUM_SHOWN
+    return ", ".join(listed[:NUM_SHOWN]) + (f" and {more} more" if more > 0 else "")
