@@ -8,8 +8,8 @@ A file imports only from floors below its own; ``tests/test_floors.py`` holds it
     5  cells
     4  registry, assembly, gathering
     3  protocols | rsbench_tasks | rsbench_backbones      (strangers to each other)
-    2  tables | data | probes | training, lifting         (strangers to each other)
-    1  records, media, metrics, environment, weights, adapt, profile
+    2  tables | data | probes | training | lifting | installation   (strangers to each other)
+    1  records, media, metrics, environment, weights, adapt, profile, findings, templates
     0  specs, errors, digests, stats
 """
 

@@ -8,6 +8,7 @@ returns its logits, the same output also serves as the head's for the protocol `
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -71,15 +72,7 @@ def adapt_bare_module(
     spec = declared or (VIDEO_INPUT if modality == "video" else IMAGE_INPUT)
     frames = (spec.frames,) if modality == "video" else ()
     shape = (1, len(spec.mean), *frames, spec.pixels, spec.pixels)
-    try:
-        with torch.inference_mode():
-            width = BareModule(module).eval()(torch.zeros(shape)).shape[1]
-    except (RuntimeError, ValueError, TypeError) as error:
-        cause = str(error).splitlines()[0]
-        raise PluginError(
-            f"{origin}: the module can't read a {modality} batch {shape}: {cause};"
-            " say what it reads with INPUT = rsbench.specs.InputSpec(...) in the file."
-        ) from error
+    width = _width(module, shape, modality=modality, origin=origin)
 
     def build_contract(num_classes: int | None) -> nn.Module:
         del num_classes  # its own output is all the head there is
@@ -101,16 +94,46 @@ def adapt_bare_module(
 
 
 def _built(build: Callable[[], object], *, origin: str) -> nn.Module:
+    if isinstance(build, nn.Module):
+        raise PluginError(
+            f"{origin}: must name a function that returns the module, and names a"
+            f" {type(build).__name__} itself; write `def build(): return ...`."
+        )
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise PluginError(
+            f"{origin}: the function must take no argument: {_first_line(error)}"
+        ) from error
     try:
         module = build()
-    except TypeError as error:
-        raise PluginError(f"{origin}: the function must take no argument: {error}") from error
+    # A stranger's function may raise anything; the user needs the file's name and the cause.
+    except Exception as error:
+        raise PluginError(
+            f"{origin}: the function must return a module, and raised {type(error).__name__}:"
+            f" {_first_line(error)}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise PluginError(
             f"{origin}: the function must return a torch.nn.Module;"
             f" it returned {_describe(module)}."
         )
     return module
+
+
+def _width(module: nn.Module, shape: tuple[int, ...], *, modality: str, origin: str) -> int:
+    """Give the number of features of a module, by trying it on zeros of a batch's shape."""
+    try:
+        with torch.inference_mode():
+            return int(BareModule(module).eval()(torch.zeros(shape)).shape[1])
+    except PluginError as error:
+        raise PluginError(f"{origin}: {error}") from error
+    # As above: timm's networks assert, others index or divide.
+    except Exception as error:
+        raise PluginError(
+            f"{origin}: the module can't read a {modality} batch {shape}: {_first_line(error)};"
+            " say what it reads with INPUT = rsbench.specs.InputSpec(...) in the file."
+        ) from error
 
 
 def _modality(module: nn.Module, declared: InputSpec | None) -> Modality:
@@ -122,6 +145,10 @@ def _modality(module: nn.Module, declared: InputSpec | None) -> Modality:
         if isinstance(part, nn.Conv2d):
             return "image"
     return "image"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _describe(value: object) -> str:

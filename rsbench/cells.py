@@ -1,0 +1,200 @@
+"""One cell of a grid: a request in the user's words, and the same with every word resolved.
+
+`prepare` finds task, backbone, protocol, data, splits, weights and input; it runs nothing, so a dry
+run and a real one share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rsbench.assembly import Assembled, ChosenWeights, assemble, choose_weights, resolve_input
+from rsbench.data.roots import find_root
+from rsbench.data.sample import sample_root
+from rsbench.errors import DataError, RsbenchError, UnknownNameError
+from rsbench.gathering import Gathered, gather
+from rsbench.registry import Found, find_backbone, find_protocol, find_task, split_sample, suggest
+from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """One cell of a grid, in the user's words; a run is a pure function of it."""
+
+    task: str
+    backbone: str
+    protocol: str
+    results: Path
+    """Folder of records."""
+    cache_root: Path
+    data: Path | None = None
+    """The data root; None looks in the environment and the configuration file."""
+    weights: str = "none"
+    seed: int = 0
+    limit: int | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Changes to the recipe, as typed."""
+    pixels: int | None = None
+    frames: int | None = None
+    stride: int | None = None
+    max_failed: int | None = None
+    """Fail if more items than this can't be read; None counts them and goes on."""
+    device: str = "cpu"
+    batch_size: int = 16
+    num_workers: int = 0
+    precision: str = "float32"
+    again: bool = False
+    """Run even if the same run is finished."""
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A request with every word resolved; nothing has run yet."""
+
+    request: RunRequest
+    task: Task
+    task_name: str
+    """With "@sample" where the sample stands in."""
+    task_source: str | None
+    sample: bool
+    data_said_by: str
+    """Who named the data root: "--data", a variable, the configuration file, "sample"."""
+    root: Path
+    backbone: Found[Backbone]
+    protocol: Found[Protocol]
+    recipe: Mapping[str, Scalar]
+    overrides: Mapping[str, Scalar]
+    weights: ChosenWeights
+    input: InputSpec
+    fit_reading: Reading
+    predict_reading: Reading
+    gathered: Gathered
+
+
+def prepare(request: RunRequest) -> Cell:
+    """Resolve names, data, splits, weights and input; run nothing.
+
+    Raises:
+        RsbenchError: Whatever is wrong with the user's words or data, one line.
+    """
+    protocol = find_protocol(request.protocol)
+    backbone = find_backbone(request.backbone)
+    base_name, sample_asked = split_sample(request.task)
+    found_task = find_task(base_name)
+    root = None if sample_asked else find_root(found_task.spec, request.data)
+    if sample_asked and request.data is not None:
+        raise DataError(
+            f"{request.task} brings its own data; leave --data out, or name the task {base_name}."
+        )
+    if root is None and not sample_asked and found_task.spec.without_data == "error":
+        raise DataError(
+            f"Task {base_name} needs your data: give --data PATH. {found_task.spec.how_to_get}"
+        )
+    if root is None:
+        path, said_by = sample_root(found_task.spec, request.cache_root), "sample"
+    else:
+        path, said_by = root.path, root.said_by
+    task = found_task.for_root(path) if found_task.for_root is not None else found_task.spec
+    if task.target not in protocol.spec.targets:
+        raise RsbenchError(
+            f"Protocol {protocol.spec.name} gives {', '.join(sorted(protocol.spec.targets))};"
+            f" task {task.name} asks for {task.target}."
+        )
+    overrides = _parse_overrides(protocol.spec, request.overrides)
+    weights = choose_weights(backbone.spec, request.weights, cache_root=request.cache_root)
+    sample = task.sample if root is None else None
+    seen, clip = resolve_input(
+        weights.input,
+        backbone_modality=backbone.spec.modality,
+        task=task,
+        sample=sample,
+        pixels=request.pixels or backbone.pixels,
+        frames=request.frames,
+        stride=request.stride,
+    )
+    predict_reading = Reading(
+        modality=task.modality,
+        input=seen,
+        clip=clip,
+        sampler=protocol.spec.sampler,
+        views=protocol.spec.views or (sample.views if sample is not None else task.views),
+        read=task.read,
+        read_key=f"{task.name}@{task.version}" if task.read is not None else "",
+    )
+    gathered = gather(task, path, limit=request.limit, trains=protocol.spec.trains)
+    return Cell(
+        request=request,
+        task=task,
+        task_name=f"{task.name}@sample" if sample is not None else task.name,
+        task_source=found_task.source_sha256,
+        sample=sample is not None,
+        data_said_by=said_by,
+        root=path,
+        backbone=backbone,
+        protocol=protocol,
+        recipe={**protocol.spec.recipe, **overrides},
+        overrides=overrides,
+        weights=weights,
+        input=seen,
+        fit_reading=replace(predict_reading, views=Views()),
+        predict_reading=predict_reading,
+        gathered=gathered,
+    )
+
+
+def assemble_cell(cell: Cell) -> Assembled:
+    """Build and load the network of a cell on its device."""
+    return assemble(
+        cell.backbone.spec,
+        cell.weights,
+        input=cell.input,
+        task_modality=cell.task.modality,
+        seed=cell.request.seed,
+        device=cell.request.device,
+    )
+
+
+def settings_of(request: RunRequest, key: str) -> Settings:
+    """Give the machine's side of a request; checkpoints of a run lie under its key."""
+    assert request.precision in {"float32", "bf16", "fp16"}
+    return Settings(
+        device=request.device,
+        batch_size=request.batch_size,
+        num_workers=request.num_workers,
+        precision=request.precision,  # type: ignore[arg-type]  # asserted just above
+        cache_root=request.cache_root,
+        work_root=request.cache_root / "work" / key,
+        progress=request.progress,
+    )
+
+
+def _parse_overrides(protocol: Protocol, typed: Mapping[str, str]) -> dict[str, Scalar]:
+    """Give ``--set`` values the type of the recipe's own."""
+    parsed: dict[str, Scalar] = {}
+    for key, text in typed.items():
+        if key not in protocol.recipe:
+            raise UnknownNameError(
+                f"The recipe of {protocol.name} has no {key!r}."
+                f"{suggest(key, protocol.recipe)} It has {', '.join(sorted(protocol.recipe))}."
+            )
+        parsed[key] = _parse_like(protocol.recipe[key], text, where=f"{protocol.name}.{key}")
+    return parsed
+
+
+def _parse_like(default: Scalar, text: str, *, where: str) -> Scalar:
+    if isinstance(default, bool):
+        if text.lower() in {"true", "false"}:
+            return text.lower() == "true"
+        raise RsbenchError(f"{where} must be true or false; it was {text!r}.")
+    try:
+        if isinstance(default, int):
+            return int(text)
+        if isinstance(default, float):
+            return float(text)
+    except ValueError as error:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise RsbenchError(f"{where} must be {kind}; it was {text!r}.") from error
+    return text

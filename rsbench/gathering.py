@@ -1,0 +1,249 @@
+"""A task's splits as found on disk, made into the sets that a protocol may see, and counted.
+
+Test labels stop here: pools carry items without targets, a protocol is given the train targets, and
+the test targets stay with the runner, which scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from rsbench.data.splits import limit_split, split_csv
+from rsbench.digests import digest_bytes, digest_file, digest_lines
+from rsbench.errors import DataError
+from rsbench.specs import Fold, Item, ItemSet, Split, Task
+
+
+class Targets(Sequence[Any]):
+    """Targets in item order; those that lie in files are read when they are asked for."""
+
+    def __init__(self, items: Sequence[Item], task: Task) -> None:
+        self._items = items
+        self._read = task.read_target
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...  # noqa: ANN401 - a task's own kind of target
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """Give one target, or a list of them."""
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        item = self._items[index]
+        return item.target if self._read is None else self._read(item)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldSets:
+    """One train/test pairing, ready for a protocol."""
+
+    name: str
+    train: ItemSet | None
+    validation: ItemSet | None
+    test: ItemSet
+    test_targets: Targets
+    """The runner's alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathered:
+    """All folds of a task, with the counts and digests that the record and the ruler state."""
+
+    folds: tuple[FoldSets, ...]
+    classes: tuple[str, ...]
+    split: str
+    media: str
+    num_official: int | None
+    num_expected: int
+    num_train: int
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    fingerprint: str
+    train_fingerprint: str | None
+    validation_fingerprint: str | None
+    split_csv: str | None
+    """The split itself, where rsbench made it and nobody published it."""
+
+
+def gather(task: Task, root: Path, *, limit: int | None, trains: bool) -> Gathered:
+    """Load what a run needs of a task.
+
+    Args:
+        task: The task, fitted to the root where it is one on own data.
+        root: Its data.
+        limit: A seeded, stratified subset of this many items of every split; None for all.
+        trains: Whether the train (and validation) splits are needed.
+
+    Raises:
+        DataError: A split is empty, missing, or a class list differs between splits.
+    """
+    folds = task.folds(root) if callable(task.folds) else task.folds
+    names = _split_names(folds, trains=trains)
+    splits = {name: _load(task, root, name, limit=limit) for name in names}
+    classes = _common_classes(task, splits)
+    test_names = [fold.test for fold in folds]
+    pools = {
+        "test": _Pool([splits[name] for name in test_names]),
+        "train": _Pool([splits[fold.train] for fold in folds if trains and fold.train]),
+        "validation": _Pool(
+            [splits[fold.validation] for fold in folds if trains and fold.validation]
+        ),
+    }
+    sets = []
+    for fold in folds:
+        if trains and fold.train is None:
+            raise DataError(
+                f"Task {task.name} has no train split to learn from; use a protocol that trains"
+                " nothing, such as evaluate."
+            )
+        test = splits[fold.test]
+        sets.append(
+            FoldSets(
+                name=fold.name,
+                train=_set(task, pools["train"], splits.get(fold.train or ""), classes),
+                validation=_set(
+                    task, pools["validation"], splits.get(fold.validation or ""), classes
+                )
+                if trains
+                else None,
+                test=replace(_set_of(task, pools["test"], test, classes), targets=None),
+                test_targets=Targets(test.items, task),
+            )
+        )
+        _check_apart(task, sets[-1])
+    tests = [splits[name] for name in test_names]
+    trained = [splits[fold.train] for fold in folds if trains and fold.train]
+    validated = [splits[fold.validation] for fold in folds if trains and fold.validation]
+    officials = [split.num_official for split in tests]
+    made_here = callable(task.folds) and len(folds) > 1
+    return Gathered(
+        folds=tuple(sets),
+        classes=classes,
+        split="+".join(test_names) if len(folds) <= 3 else f"{len(folds)} folds",
+        media="+".join(sorted({split.media for split in tests})),
+        num_official=None if None in officials else sum(n for n in officials if n is not None),
+        num_expected=sum(len(split.items) for split in tests),
+        num_train=sum(len(split.items) for split in trained),
+        missing=tuple(dict.fromkeys(each for split in tests for each in split.missing)),
+        notes=tuple(dict.fromkeys(note for split in splits.values() for note in split.notes)),
+        fingerprint=_fingerprint(tests, classes),
+        train_fingerprint=_fingerprint(trained, classes) if trained else None,
+        validation_fingerprint=_fingerprint(validated, classes) if validated else None,
+        split_csv=split_csv(
+            [(fold.name, "test", splits[fold.test]) for fold in folds], classes=classes
+        )
+        if made_here
+        else None,
+    )
+
+
+def _split_names(folds: Sequence[Fold], *, trains: bool) -> list[str]:
+    names = [fold.test for fold in folds]
+    if trains:
+        names += [name for fold in folds for name in (fold.train, fold.validation) if name]
+    return list(dict.fromkeys(names))
+
+
+def _load(task: Task, root: Path, name: str, *, limit: int | None) -> Split:
+    split = task.load(root, name)
+    if not split.items:
+        raise DataError(
+            f"Split {name!r} of {task.name} is empty: no item of it is present below the data root"
+            f" ({len(split.missing)} are listed and missing). {task.how_to_get}"
+        )
+    repeated = _first_repeated(item.id for item in split.items)
+    if repeated is not None:
+        raise DataError(f"Split {name!r} of {task.name} holds the item {repeated!r} twice.")
+    if task.target == "class":
+        for item in split.items:
+            if not (isinstance(item.target, int) and 0 <= item.target < len(split.classes)):
+                raise DataError(
+                    f"Item {item.id!r} of {task.name} has label {item.target!r}; it must be a class"
+                    f" index from 0 to {len(split.classes) - 1}."
+                )
+    return split if limit is None else limit_split(split, limit, seed=0)
+
+
+def _first_repeated(ids: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for each in ids:
+        if each in seen:
+            return each
+        seen.add(each)
+    return None
+
+
+def _common_classes(task: Task, splits: dict[str, Split]) -> tuple[str, ...]:
+    lists = {split.classes for split in splits.values()}
+    if len(lists) > 1:
+        raise DataError(
+            f"The splits of {task.name} ({', '.join(splits)}) name different classes; all must"
+            " share one ordered list."
+        )
+    return lists.pop()
+
+
+class _Pool:
+    """The distinct items of several splits, without targets, by id: folds index into it."""
+
+    def __init__(self, splits: Sequence[Split]) -> None:
+        distinct = {item.id: item for split in splits for item in split.items}
+        self.items = tuple(replace(distinct[name], target=None) for name in sorted(distinct))
+        self.rows = {item.id: row for row, item in enumerate(self.items)}
+
+
+def _set(task: Task, pool: _Pool, split: Split | None, classes: tuple[str, ...]) -> ItemSet | None:
+    return None if split is None else _set_of(task, pool, split, classes)
+
+
+def _set_of(task: Task, pool: _Pool, split: Split, classes: tuple[str, ...]) -> ItemSet:
+    return ItemSet(
+        pool=pool.items,
+        rows=tuple(pool.rows[item.id] for item in split.items),
+        targets=Targets(split.items, task),
+        classes=classes,
+    )
+
+
+def _check_apart(task: Task, sets: FoldSets) -> None:
+    """Refuse a fold whose train and test share an item: its score would be inflated."""
+    if sets.train is None:
+        return
+    test = {item.id for item in sets.test.items}
+    both = next((item.id for item in sets.train.items if item.id in test), None)
+    if both is not None:
+        raise DataError(
+            f"Item {both!r} of {task.name} is in train and in test; each must be in one of them."
+        )
+
+
+def _fingerprint(splits: Sequence[Split], classes: Sequence[str]) -> str:
+    """Digest ids and labels, fold by fold, with the ordered class names."""
+
+    def lines() -> Iterator[str]:
+        yield from (f"class\t{name}" for name in classes)
+        for number, split in enumerate(splits):
+            for item in sorted(split.items, key=lambda item: item.id):
+                window = f"{item.start_seconds}\t{item.end_seconds}"
+                yield f"{number}\t{item.id}\t{window}\t{_target_key(item.target)}"
+
+    return digest_lines(lines())
+
+
+def _target_key(target: object) -> str:
+    if isinstance(target, np.ndarray):
+        shape = "x".join(map(str, target.shape))
+        return (
+            f"array {target.dtype} {shape} {digest_bytes(np.ascontiguousarray(target).tobytes())}"
+        )
+    if isinstance(target, Path):
+        return f"file {digest_file(target)}"
+    return repr(target)

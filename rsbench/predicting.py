@@ -1,0 +1,160 @@
+"""A finished run applied to new files: `rsbench predict RECORD FILE...`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsbench.assembly import assemble, choose_weights
+from rsbench.digests import digest_json
+from rsbench.errors import DataError, RecordError, RunError
+from rsbench.records import heads, store
+from rsbench.registry import find_backbone, find_protocol
+from rsbench.specs import (
+    ClipSpec,
+    Failure,
+    Fitted,
+    InputSpec,
+    Item,
+    ItemSet,
+    Predictions,
+    PredictRequest,
+    Protocol,
+    Reading,
+    Settings,
+    Views,
+)
+
+
+def predict_checked(protocol: Protocol, request: PredictRequest) -> Predictions:
+    """Let a protocol predict, and hold it to one prediction an item.
+
+    Raises:
+        RunError: Items were dropped, doubled, or left without prediction and not named as failed.
+    """
+    test = request.test
+    assert test.targets is None, "a protocol must not see test labels"
+    predictions = protocol.predict(request)
+    if len(predictions.values) != len(test):
+        raise RunError(
+            f"Protocol {protocol.name} must give one prediction for each of {len(test)} items;"
+            f" it gave {len(predictions.values)}."
+        )
+    silent = {
+        item.id for item, value in zip(test.items, predictions.values, strict=True) if value is None
+    }
+    named = [failure.id for failure in predictions.failures]
+    if silent != set(named) or len(named) != len(set(named)):
+        raise RunError(
+            f"Protocol {protocol.name} must name each item it has no prediction for, once:"
+            f" {len(silent)} are without prediction, {len(named)} are named as failed."
+        )
+    return predictions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilePredictions:
+    """What a finished run says of new files."""
+
+    classes: tuple[str, ...]
+    values: tuple[Any, ...]
+    """One a file, in the order given: float32 (K,) probabilities; None where unreadable."""
+    failures: tuple[Failure, ...]
+
+
+def predict_files(
+    record_path: Path,
+    files: Sequence[Path],
+    *,
+    cache_root: Path,
+    backbone: str | None = None,
+    weights: str | None = None,
+    fold: str | None = None,
+    device: str = "cpu",
+    batch_size: int = 16,
+) -> FilePredictions:
+    """Apply a finished run's head to new files; on its own items it gives the recorded scores.
+
+    Args:
+        record_path: A record with its head beside it.
+        files: Images or videos.
+        cache_root: As in `RunRequest`.
+        backbone: Needed where the record's backbone came from a file: ``./net.py:build``.
+        weights: Needed where the record's weights came from a file.
+        fold: Whose head, where the run fitted one a fold.
+        device: Where to run.
+        batch_size: Views a forward pass.
+
+    Raises:
+        RecordError: The head is missing, or the network is not the recorded one.
+        RsbenchError: A name can't be resolved any more.
+    """
+    stored = store.Stored(record_path, store.read(record_path))
+    record = stored.record
+    protocol = find_protocol(record.protocol.name).spec
+    spec = find_backbone(backbone or record.backbone.name).spec
+    part = record.backbone
+    seen = InputSpec(
+        pixels=part.pixels,
+        frames=part.frames,
+        stride=part.stride,
+        mean=part.mean,
+        std=part.std,
+        interpolation=part.interpolation,  # type: ignore[arg-type]  # written from an InputSpec
+        antialias=part.antialias,
+        crop_ratio=part.crop_ratio,
+    )
+    assembled = assemble(
+        spec,
+        choose_weights(spec, weights or record.weights.name, cache_root=cache_root),
+        input=seen,
+        task_modality=record.task.modality,  # type: ignore[arg-type]  # written from a Task
+        seed=record.seed,
+        device=device,
+    )
+    if assembled.weights.digest != record.weights.digest:
+        raise RecordError(
+            f"{record_path.name} was made with weights {record.weights.digest[:12]}; these are"
+            f" {assembled.weights.digest[:12]}. Name the same ones with --weights."
+        )
+    head = heads.from_bytes(
+        store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
+    )
+    items = tuple(
+        Item(id=f"{number}:{path.name}", source=path.resolve()) for number, path in enumerate(files)
+    )
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"No file {missing} to predict; give paths of images or videos.")
+    test = ItemSet(pool=items, rows=tuple(range(len(items))), targets=None, classes=head.classes)
+    modality = record.task.modality
+    key = digest_json([record.key, [str(item.source) for item in items]])
+    request = PredictRequest(
+        model=assembled.model,
+        fitted=Fitted(arrays=head.arrays),
+        test=test,
+        target=record.task.target,  # type: ignore[arg-type]  # written from a Task
+        recipe=record.protocol.recipe,
+        reading=Reading(
+            modality=modality,  # type: ignore[arg-type]  # written from a Task
+            input=seen,
+            clip=ClipSpec(frames=seen.frames, stride=seen.stride)
+            if modality == "video"
+            else ClipSpec(frames=1, stride=1),
+            sampler=record.protocol.sampler,
+            views=Views(clips=record.protocol.clips, crops=record.protocol.crops),
+        ),
+        seed=record.seed,
+        settings=Settings(
+            device=device,
+            batch_size=batch_size,
+            cache_root=cache_root,
+            work_root=cache_root / "work" / key,
+        ),
+    )
+    predictions = predict_checked(protocol, request)
+    return FilePredictions(
+        classes=head.classes, values=predictions.values, failures=predictions.failures
+    )

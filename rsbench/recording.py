@@ -1,0 +1,308 @@
+"""What a finished cell leaves behind: its key, its ruler, its record, and the files beside it."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from rsbench import environment
+from rsbench.assembly import Assembled
+from rsbench.cells import Cell
+from rsbench.data.fingerprints import Fingerprints
+from rsbench.digests import digest_bytes, digest_json, digest_lines
+from rsbench.gathering import FoldSets
+from rsbench.media.video import decoder_version
+from rsbench.metrics import Score, evaluate_metric
+from rsbench.records import heads, store
+from rsbench.records import predictions as prediction_files
+from rsbench.records.ruler import make_ruler
+from rsbench.records.schema import (
+    BackbonePart,
+    DataPart,
+    MetricPart,
+    ProtocolPart,
+    RunRecord,
+    TaskPart,
+)
+from rsbench.specs import Failure, Fitted, ItemSet, Predictions, Scalar
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldOutcome:
+    """What one fold of a run came to."""
+
+    fold: FoldSets
+    fitted: Fitted
+    predictions: Predictions
+    predict_seconds: float
+
+
+def _task_part(cell: Cell) -> TaskPart:
+    return TaskPart(
+        name=cell.task_name,
+        version=cell.task.version,
+        modality=cell.task.modality,
+        target=cell.task.target,
+        split=cell.gathered.split,
+        sample=cell.sample,
+        limit=cell.request.limit,
+        num_classes=len(cell.gathered.classes),
+        source_sha256=cell.task_source,
+    )
+
+
+def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
+    protocol = cell.protocol.spec
+    return ProtocolPart(
+        name=protocol.name,
+        version=protocol.version,
+        recipe=cell.recipe,
+        overrides=cell.overrides,
+        chosen=chosen,
+        selects_on=protocol.selects_on,
+        sampler=cell.predict_reading.sampler,
+        clips=cell.predict_reading.views.clips,
+        crops=cell.predict_reading.views.crops,
+        trains=protocol.trains,
+        source_sha256=cell.protocol.source_sha256,
+    )
+
+
+def _data_part(
+    cell: Cell, failures: Sequence[Failure], train_failures: Sequence[Failure]
+) -> DataPart:
+    gathered = cell.gathered
+    return DataPart(
+        fingerprint=gathered.fingerprint,
+        train_fingerprint=gathered.train_fingerprint,
+        validation_fingerprint=gathered.validation_fingerprint,
+        media=gathered.media,
+        num_official=gathered.num_official,
+        num_expected=gathered.num_expected,
+        num_evaluated=gathered.num_expected - len(failures),
+        num_failed=len(failures),
+        failed=tuple({"id": each.id, "reason": each.reason} for each in failures),
+        num_missing=len(gathered.missing),
+        missing=gathered.missing,
+        num_train=gathered.num_train,
+        train_failed=tuple({"id": each.id, "reason": each.reason} for each in train_failures),
+        num_folds=len(gathered.folds),
+        split_sha256=None
+        if gathered.split_csv is None
+        else digest_bytes(gathered.split_csv.encode()),
+        notes=gathered.notes,
+    )
+
+
+def ruler_of(cell: Cell) -> dict[str, Scalar]:
+    """Build the ruler; it depends on the request alone, so it is known before anything runs."""
+    return make_ruler(
+        task=_task_part(cell),
+        protocol=_protocol_part(cell, {}),
+        data=_data_part(cell, (), ()),
+        metrics=cell.task.metrics,
+        averaging=cell.task.fold_average,
+    )
+
+
+def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar]) -> str:
+    """Digest all that decides the result: the same key is not run again.
+
+    Content, not names: the bytes of the media, the tensors of the network and its rounded outputs.
+    What must not move a score (device, batch, workers) is left out.
+    """
+    fingerprints = Fingerprints(cell.request.cache_root / "fingerprints")
+    pools = {id(each.pool): each.pool for fold in cell.gathered.folds for each in _sets(fold)}
+    return digest_json(
+        {
+            "ruler": dict(ruler),
+            "content": [
+                digest_lines(f"{item.id}\t{fingerprints.digest(item.source)}" for item in pool)
+                for pool in pools.values()
+            ],
+            "backbone": [cell.backbone.spec.name, cell.backbone.spec.version],
+            "backbone_source": cell.backbone.source_sha256,
+            "weights": [cell.weights.name, assembled.weights.digest],
+            "outputs": assembled.numeric_digest,
+            "lifting": assembled.model.lifting,
+            "input": asdict(cell.input),
+            "precision": cell.request.precision,
+            "seed": cell.request.seed,
+        }
+    )
+
+
+def _sets(fold: FoldSets) -> list[ItemSet]:
+    return [each for each in (fold.train, fold.validation, fold.test) if each is not None]
+
+
+def record_of(
+    cell: Cell,
+    assembled: Assembled,
+    ruler: Mapping[str, Scalar],
+    key: str,
+    outcomes: Sequence[FoldOutcome],
+    scores: Mapping[str, Score],
+    *,
+    seconds: float,
+) -> RunRecord:
+    """Write down a finished run.
+
+    Args:
+        cell: What was asked.
+        assembled: What was judged.
+        ruler: As `ruler_of` gave it.
+        key: As `key_of` gave it.
+        outcomes: One a fold.
+        scores: As `scores_of` gave them.
+        seconds: Wall clock of the whole run.
+    """
+    failures = [each for outcome in outcomes for each in outcome.predictions.failures]
+    train_failures = {each.id: each for outcome in outcomes for each in outcome.fitted.failures}
+    backbone, spec = cell.backbone.spec, cell.input
+    return RunRecord(
+        key=key,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seed=cell.request.seed,
+        task=_task_part(cell),
+        backbone=BackbonePart(
+            name=backbone.name,
+            version=backbone.version,
+            modality=backbone.modality,
+            num_parameters=assembled.num_parameters,
+            feature_width=assembled.model.feature_width,
+            frames=spec.frames,
+            stride=spec.stride,
+            pixels=spec.pixels,
+            mean=spec.mean,
+            std=spec.std,
+            interpolation=spec.interpolation,
+            antialias=spec.antialias,
+            crop_ratio=spec.crop_ratio,
+            lifting=assembled.model.lifting,
+            numeric_digest=assembled.numeric_digest,
+            source_sha256=cell.backbone.source_sha256,
+        ),
+        weights=assembled.weights,
+        protocol=_protocol_part(cell, _chosen(outcomes)),
+        data=_data_part(cell, failures, list(train_failures.values())),
+        ruler=ruler,
+        metrics=_metric_parts(cell, scores),
+        selection=tuple(
+            {"fold": outcome.fold.name, **row} if outcome.fold.name else dict(row)
+            for outcome in outcomes
+            for row in outcome.fitted.selection
+        ),
+        cost=_cost(cell, assembled, outcomes, seconds=seconds),
+        environment={
+            **environment.describe(),
+            "decoder": decoder_version(),
+            "device": cell.request.device,
+            "precision": cell.request.precision,
+            "batch_size": cell.request.batch_size,
+            "num_workers": cell.request.num_workers,
+        },
+    )
+
+
+def _chosen(outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar]:
+    if len(outcomes) == 1:
+        return dict(outcomes[0].fitted.chosen)
+    return {
+        f"{outcome.fold.name}.{key}": value
+        for outcome in outcomes
+        for key, value in outcome.fitted.chosen.items()
+    }
+
+
+def scores_of(cell: Cell, outcomes: Sequence[FoldOutcome]) -> dict[str, Score]:
+    """Score every metric of the task over all folds."""
+    return {
+        metric.name: evaluate_metric(
+            metric,
+            _targets(outcomes),
+            _values(outcomes),
+            folds=_fold_names(outcomes),
+            averaging=cell.task.fold_average,
+        )
+        for metric in cell.task.metrics
+    }
+
+
+def _metric_parts(cell: Cell, scores: Mapping[str, Score]) -> tuple[MetricPart, ...]:
+    return tuple(
+        MetricPart(
+            name=metric.name,
+            value=scores[metric.name].value,
+            low=scores[metric.name].low,
+            high=scores[metric.name].high,
+            n=scores[metric.name].n,
+            level=metric.level,
+            interval=scores[metric.name].interval,
+            higher_is_better=metric.higher_is_better,
+            folds=scores[metric.name].folds,
+        )
+        for metric in cell.task.metrics
+    )
+
+
+def _targets(outcomes: Sequence[FoldOutcome]) -> list[Any]:
+    return [target for each in outcomes for target in each.fold.test_targets]
+
+
+def _values(outcomes: Sequence[FoldOutcome]) -> list[Any]:
+    return [value for each in outcomes for value in each.predictions.values]
+
+
+def _fold_names(outcomes: Sequence[FoldOutcome]) -> list[str]:
+    return [each.fold.name for each in outcomes for _ in each.fold.test.items]
+
+
+def _cost(
+    cell: Cell, assembled: Assembled, outcomes: Sequence[FoldOutcome], *, seconds: float
+) -> dict[str, Scalar]:
+    views = cell.predict_reading.views.num_views
+    predict_seconds = sum(each.predict_seconds for each in outcomes)
+    on_gpu = cell.request.device.startswith("cuda")
+    peak_bytes = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return {
+        "num_parameters": assembled.num_parameters,
+        "macs_per_view": assembled.macs_per_view,
+        "views": views,
+        "seconds_fit": round(sum(each.fitted.seconds for each in outcomes), 3),
+        "seconds_predict": round(predict_seconds, 3),
+        "seconds_total": round(seconds, 3),
+        "peak_gib": round(peak_bytes / 2**30, 3),
+    }
+
+
+def files_of(
+    cell: Cell, outcomes: Sequence[FoldOutcome], scores: Mapping[str, Score]
+) -> dict[str, bytes]:
+    """Give what lies beside the record: predictions, what was fitted, the split made here."""
+    arrays = {outcome.fold.name: outcome.fitted.arrays for outcome in outcomes}
+    files = {
+        store.PREDICTIONS_SUFFIX: prediction_files.to_parquet(
+            ids=[item.id for each in outcomes for item in each.fold.test.items],
+            folds=_fold_names(outcomes),
+            targets=_targets(outcomes),
+            predictions=_values(outcomes),
+            kind=cell.task.target,
+            item_scores={
+                name: score.per_item for name, score in scores.items() if score.per_item is not None
+            },
+        ),
+        store.HEAD_SUFFIX: heads.to_bytes(arrays, classes=cell.gathered.classes),
+    }
+    if cell.gathered.split_csv is not None:
+        files[store.SPLIT_SUFFIX] = cell.gathered.split_csv.encode()
+    return files

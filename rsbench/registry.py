@@ -1,0 +1,352 @@
+"""Names to specs: one file imported a look-up, entry points of other packages, and file paths.
+
+Where plug-ins come from, for each kind:
+
+- ``tasks/NAME.py`` (``TASK``), ``backbones/FAMILY.py`` (``BACKBONES``; a family's file name is the
+  longest one that begins the backbone's name) and ``rsbench/protocols/NAME.py`` (``PROTOCOL``);
+- the entry points ``rsbench.tasks``, ``rsbench.backbones`` and ``rsbench.protocols`` of other
+  installed packages;
+- a path, ``./mine.py`` or ``./net.py:build``, whose sha256 is kept for the record.
+
+Two suffixes are part of the grammar: ``TASK@sample`` is a task on its embedded sample, and
+``BACKBONE@PIXELS`` is a backbone at another input side (``resnet_rs_50@160``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, Literal, TypeVar, cast
+
+from rsbench.digests import digest_file
+from rsbench.errors import DuplicateNameError, PluginError, RsbenchError, UnknownNameError
+from rsbench.specs import Backbone, InputSpec, Protocol, Task
+
+Kind = Literal["task", "backbone", "protocol"]
+Spec = Task | Backbone | Protocol
+S = TypeVar("S", bound=Task | Backbone | Protocol, covariant=True)
+
+_PATH = re.compile(r"^(?P<path>.+\.py)(?::(?P<attribute>\w+))?$")
+_PIXELS = re.compile(r"^(?P<name>.+)@(?P<pixels>[1-9]\d*)$")
+_SAMPLE = "@sample"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found(Generic[S]):
+    """A plug-in and where it was found."""
+
+    spec: S
+    origin: str
+    """Module, entry point, or file that offers it; for messages only."""
+    source_sha256: str | None = None
+    """sha256 of the file where it was named by a path."""
+    for_root: Callable[[Path | None], Task] | None = None
+    """Of tasks on the user's own data: makes the task that fits a data root."""
+    pixels: int | None = None
+    """What ``@PIXELS`` said, if it was there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broken:
+    """A plug-in that can't be used, and why."""
+
+    kind: Kind
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """One kind of plug-in: which package and entry-point group, and under which names in a file."""
+
+    package: str
+    group: str
+    attributes: tuple[str, ...]
+
+
+_PLACES: dict[Kind, _Place] = {
+    "task": _Place(package="rsbench_tasks", group="rsbench.tasks", attributes=("TASK",)),
+    "backbone": _Place(
+        package="rsbench_backbones",
+        group="rsbench.backbones",
+        attributes=("BACKBONES", "BACKBONE", "build"),
+    ),
+    "protocol": _Place(
+        package="rsbench.protocols", group="rsbench.protocols", attributes=("PROTOCOL",)
+    ),
+}
+
+
+def find_task(name: str) -> Found[Task]:
+    """Find a task by name or file path; ``@sample`` must be cut off before (`split_sample`).
+
+    Raises:
+        UnknownNameError: Nothing has this name; the message says the nearest ones.
+        DuplicateNameError: Two places offer it.
+        PluginError: Its file can't be imported or holds something else.
+    """
+    return cast("Found[Task]", _find("task", name))
+
+
+def find_backbone(name: str) -> Found[Backbone]:
+    """Find a backbone by name, ``NAME@PIXELS`` or file path (``./net.py:build``).
+
+    Raises:
+        UnknownNameError: Nothing has this name; the message says the nearest ones.
+        DuplicateNameError: Two places offer it.
+        PluginError: Its file can't be imported or holds something else.
+    """
+    match = _PIXELS.match(name)
+    if match is None:
+        return cast("Found[Backbone]", _find("backbone", name))
+    found = cast("Found[Backbone]", _find("backbone", match["name"]))
+    pixels = int(match["pixels"])
+    return replace(found, spec=_at_pixels(found.spec, pixels), pixels=pixels)
+
+
+def find_protocol(name: str) -> Found[Protocol]:
+    """Find a protocol by name or file path.
+
+    Raises:
+        UnknownNameError: Nothing has this name; the message says the nearest ones.
+        DuplicateNameError: Two places offer it.
+        PluginError: Its file can't be imported or holds something else.
+    """
+    return cast("Found[Protocol]", _find("protocol", name))
+
+
+def split_sample(name: str) -> tuple[str, bool]:
+    """Split ``kinetics400@sample`` into the task's name and whether its sample is meant."""
+    return (name.removesuffix(_SAMPLE), True) if name.endswith(_SAMPLE) else (name, False)
+
+
+def everything(
+    kind: Kind,
+) -> tuple[tuple[Found[Task | Backbone | Protocol], ...], tuple[Broken, ...]]:
+    """Import every plug-in of a kind, for lists.
+
+    Returns:
+        What works, by name, and what does not with the reason: a plug-in that fails to import, or a
+        name that two places offer, breaks nothing else.
+    """
+    works: dict[str, Found[Spec]] = {}
+    broken: list[Broken] = []
+    for origin, load in _sources(kind):
+        try:
+            offered = load()
+        except RsbenchError as error:
+            broken.append(Broken(kind=kind, origin=origin, reason=str(error)))
+            continue
+        for found in offered:
+            name = found.spec.name
+            if name in works:
+                reason = _twice(kind, name, [works[name].origin, found.origin])
+                broken.append(Broken(kind=kind, origin=origin, reason=reason))
+            else:
+                works[name] = found
+    return tuple(works[name] for name in sorted(works)), tuple(broken)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Give " Did you mean ...?" for a near miss, or the way to the list of names."""
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _find(kind: Kind, name: str) -> Found[Spec]:
+    path = _PATH.match(name)
+    if path is not None:
+        return _from_file(kind, Path(path["path"]), path["attribute"])
+    offered: list[Found[Spec]] = []
+    for load in _candidates(kind, name):
+        offered += [found for found in load() if found.spec.name == name]
+    if len(offered) > 1:
+        raise DuplicateNameError(_twice(kind, name, [found.origin for found in offered]))
+    if not offered:
+        works, _ = everything(kind)
+        known = [found.spec.name for found in works]
+        raise UnknownNameError(
+            f"No {kind} is called {name!r}.{suggest(name, known)} `rsbench ls {kind}s` lists all"
+            f" {len(known)}; a path such as ./{kind}.py works as a name too."
+        )
+    return offered[0]
+
+
+def _twice(kind: Kind, name: str, origins: Sequence[str]) -> str:
+    places = " and ".join(origins)
+    return f"The {kind} {name!r} is offered by {places}; remove or rename one of them."
+
+
+_Load = Callable[[], "list[Found[Spec]]"]
+
+
+def _candidates(kind: Kind, name: str) -> Iterator[_Load]:
+    """Give the loaders of the places that can hold `name`, importing nothing else."""
+    modules = _module_names(kind)
+    if kind == "backbone":
+        families = [module for module in modules if name.startswith(module)]
+        modules = [max(families, key=len)] if families else []
+    else:
+        modules = [module for module in modules if module == name]
+    for module in modules:
+        yield _module_loader(kind, module)
+    for point in importlib.metadata.entry_points(group=_PLACES[kind].group):
+        if point.name == name:
+            yield _entry_point_loader(kind, point)
+
+
+def _sources(kind: Kind) -> Iterator[tuple[str, _Load]]:
+    for module in _module_names(kind):
+        yield f"{_PLACES[kind].package}.{module}", _module_loader(kind, module)
+    for point in importlib.metadata.entry_points(group=_PLACES[kind].group):
+        yield _origin(point), _entry_point_loader(kind, point)
+
+
+def _module_names(kind: Kind) -> list[str]:
+    package = importlib.import_module(_PLACES[kind].package)
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def _module_loader(kind: Kind, module_name: str) -> _Load:
+    place = _PLACES[kind]
+    full_name = f"{place.package}.{module_name}"
+
+    def load() -> list[Found[Spec]]:
+        module = _guarded(full_name, lambda: importlib.import_module(full_name))
+        return _specs_of(kind, module, place.attributes, origin=full_name)
+
+    return load
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> str:
+    package = point.dist.name if point.dist is not None else "an installed package"
+    return f"{package} ({point.value})"
+
+
+def _entry_point_loader(kind: Kind, point: importlib.metadata.EntryPoint) -> _Load:
+    origin = _origin(point)
+
+    def load() -> list[Found[Spec]]:
+        spec = _guarded(origin, point.load)
+        found = _checked(kind, spec, origin=origin)
+        if found.spec.name != point.name:
+            raise PluginError(
+                f"{origin} is registered as {point.name!r} and calls itself {found.spec.name!r};"
+                " the two must be equal."
+            )
+        return [found]
+
+    return load
+
+
+_Loaded = TypeVar("_Loaded")
+
+
+def _guarded(origin: str, load: Callable[[], _Loaded]) -> _Loaded:
+    """Run a plug-in's import; whatever it raises becomes one line that names it."""
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        cause = str(error).splitlines()[0] if str(error) else "no message"
+        raise PluginError(f"{origin} can't be imported: {type(error).__name__}: {cause}") from error
+
+
+def _specs_of(
+    kind: Kind, module: ModuleType, attributes: Sequence[str], *, origin: str
+) -> list[Found[Spec]]:
+    for attribute in attributes:
+        if not hasattr(module, attribute):
+            continue
+        value = getattr(module, attribute)
+        specs = value if isinstance(value, tuple) else (value,)
+        found = [_checked(kind, spec, origin=origin) for spec in specs]
+        if kind == "task" and hasattr(module, "task_for"):
+            return [replace(each, for_root=module.task_for) for each in found]
+        return found
+    raise PluginError(f"{origin} must define {' or '.join(attributes)}; it defines none of them.")
+
+
+def _checked(kind: Kind, spec: object, *, origin: str) -> Found[Spec]:
+    wanted = {"task": Task, "backbone": Backbone, "protocol": Protocol}[kind]
+    if not (isinstance(spec, Spec) and isinstance(spec, wanted)):
+        raise PluginError(
+            f"{origin} must give a rsbench.specs.{wanted.__name__};"
+            f" it gave a {type(spec).__name__}."
+        )
+    return Found(spec=spec, origin=origin)
+
+
+def _from_file(kind: Kind, path: Path, attribute: str | None) -> Found[Spec]:
+    if not path.is_file():
+        raise UnknownNameError(
+            f"No file {path} to take a {kind} from; give the path of a Python file that exists, or"
+            f" a name of `rsbench ls {kind}s`."
+        )
+    sha256 = digest_file(path)
+    module = _guarded(str(path), lambda: _import_file(path, sha256))
+    attributes = (attribute,) if attribute else _PLACES[kind].attributes
+    held = next((name for name in attributes if hasattr(module, name)), "")
+    value = getattr(module, held, None)
+    if kind == "backbone" and callable(value) and not isinstance(value, Backbone):
+        spec = _bare_backbone(module, value, name=f"{path.stem}:{held}", origin=str(path))
+        return Found(spec=spec, origin=str(path), source_sha256=sha256)
+    offered = _specs_of(kind, module, attributes, origin=str(path))
+    if len(offered) > 1:
+        names = ", ".join(found.spec.name for found in offered)
+        raise PluginError(f"{path} holds several {kind}s ({names}); name one as {path}:ATTRIBUTE.")
+    return replace(offered[0], source_sha256=sha256)
+
+
+def _import_file(path: Path, sha256: str) -> ModuleType:
+    """Import a file under a name of its content, so that two files of one name do not meet."""
+    name = f"rsbench_plugin_{path.stem}_{sha256[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # DataLoader workers unpickle by module name, so the module must be findable there.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _bare_backbone(
+    module: ModuleType, build: Callable[[], object], *, name: str, origin: str
+) -> Backbone:
+    """Describe any function that gives an nn.Module as a backbone, by building and trying it."""
+    from rsbench.adapt import adapt_bare_module
+
+    declared = getattr(module, "INPUT", None)
+    if declared is not None and not isinstance(declared, InputSpec):
+        raise PluginError(
+            f"{origin}: INPUT must be a rsbench.specs.InputSpec; it is a {type(declared).__name__}."
+        )
+    return adapt_bare_module(build, name=name, origin=origin, declared=declared)
+
+
+def _at_pixels(backbone: Backbone, pixels: int) -> Backbone:
+    """Give the same network at another input side, its weights' preprocessing kept."""
+    weights = tuple(
+        replace(each, input=replace(each.input, pixels=pixels)) for each in backbone.weights
+    )
+    return replace(
+        backbone,
+        name=f"{backbone.name}@{pixels}",
+        input=replace(backbone.input, pixels=pixels),
+        weights=weights,
+    )

@@ -1,0 +1,117 @@
+"""Where task, backbone and protocol meet, once: a request in, a record out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rsbench.assembly import Assembled
+from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
+from rsbench.errors import RunError
+from rsbench.gathering import FoldSets
+from rsbench.predicting import predict_checked
+from rsbench.recording import FoldOutcome, files_of, key_of, record_of, ruler_of, scores_of
+from rsbench.records import store
+from rsbench.records.schema import RunRecord
+from rsbench.specs import FitRequest, PredictRequest, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """What a request came to."""
+
+    record: RunRecord
+    path: Path
+    reused: bool
+    """The same run was finished before; nothing was computed."""
+
+
+def run(request: RunRequest) -> Finished:
+    """Run one cell, or find that it is finished; the record is written whole or not at all.
+
+    Raises:
+        RsbenchError: The user's words or data are wrong (exit code 2).
+        RunError: The work failed: too many unreadable items, a full disk (exit code 1).
+    """
+    store.check_writable(request.results)
+    return run_cell(prepare(request))
+
+
+def run_cell(cell: Cell) -> Finished:
+    """Run a prepared cell; raises as `run` does."""
+    request = cell.request
+    started = time.perf_counter()
+    assembled = assemble_cell(cell)
+    ruler = ruler_of(cell)
+    key = key_of(cell, assembled, ruler)
+    finished = None if request.again else store.find(request.results, key)
+    if finished is not None:
+        return Finished(record=finished.record, path=finished.path, reused=True)
+    settings = settings_of(request, key)
+    outcomes = [_run_fold(cell, assembled, fold, settings) for fold in cell.gathered.folds]
+    _check_failures(cell, outcomes)
+    scores = scores_of(cell, outcomes)
+    seconds = time.perf_counter() - started
+    record = record_of(cell, assembled, ruler, key, outcomes, scores, seconds=seconds)
+    path = store.write(request.results, record, files_of(cell, outcomes, scores))
+    shutil.rmtree(settings.work_root, ignore_errors=True)
+    return Finished(record=store.read(path), path=path, reused=False)
+
+
+def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settings) -> FoldOutcome:
+    """Fit, then predict: the first never sees a test item, the second never sees a label."""
+    protocol = cell.protocol.spec
+    work = settings.work_root / (fold.name or "all")
+    settings = replace(settings, work_root=work)
+    fitted = protocol.fit(
+        FitRequest(
+            model=assembled.model,
+            train=fold.train,
+            validation=fold.validation,
+            target=cell.task.target,
+            recipe=cell.recipe,
+            reading=cell.fit_reading,
+            flip=cell.task.flip,
+            seed=cell.request.seed,
+            settings=settings,
+        )
+    )
+    started = time.perf_counter()
+    predictions = predict_checked(
+        protocol,
+        PredictRequest(
+            model=assembled.model,
+            fitted=fitted,
+            test=fold.test,
+            target=cell.task.target,
+            recipe=cell.recipe,
+            reading=cell.predict_reading,
+            seed=cell.request.seed,
+            settings=settings,
+        ),
+    )
+    return FoldOutcome(
+        fold=fold,
+        fitted=fitted,
+        predictions=predictions,
+        predict_seconds=time.perf_counter() - started,
+    )
+
+
+def _check_failures(cell: Cell, outcomes: Sequence[FoldOutcome]) -> None:
+    failures = [failure for each in outcomes for failure in each.predictions.failures]
+    allowed = cell.request.max_failed
+    if allowed is not None and len(failures) > allowed:
+        first = failures[0]
+        raise RunError(
+            f"{len(failures)} items can't be read and --max-failed allows {allowed}: the first is"
+            f" {first.id}: {first.reason}. No record was written."
+        )
+    if len(failures) == cell.gathered.num_expected:
+        raise RunError(
+            f"No item of {cell.task_name} could be read, so there is no score: the first is"
+            f" {failures[0].id}: {failures[0].reason}."
+        )
