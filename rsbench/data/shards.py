@@ -1,0 +1,103 @@
+"""Content-addressed shards: pieces of an extraction that are written whole, checked, and reused.
+
+A shard is a safetensors file named by the digest of everything its numbers depend on. It carries
+the sha256 of its own content: one that was cut short or changed is treated as absent. Files are
+written beside their place and moved into it, so a killed process leaves whole shards only, and two
+processes that write the same shard leave one of two equal files.
+
+Shape letters: N items that could be read, V views, D features or classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rsbench.errors import DiskError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """What extraction found for a few consecutive items."""
+
+    values: np.ndarray
+    """float32 (N, V, D): the items that could be read, in order."""
+    failures: Mapping[int, str]
+    """Reason by position in the shard, for the items that could not."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and flush it to the disk.
+
+    Raises:
+        DiskError: The disk is full, or the folder can't be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise DiskError(
+            f"Can't write {path} ({len(content)} bytes): {error.strerror or error};"
+            " free some space or name another folder, then run the same command again."
+        ) from error
+
+
+class ShardStore:
+    """The folder in which shards lie, by key."""
+
+    def __init__(self, root: Path) -> None:
+        """Name the folder; it is made when the first shard is written."""
+        self._root = root
+
+    def path(self, key: str) -> Path:
+        """Give the place of a shard, whether or not it is there."""
+        return self._root / key[:2] / f"{key}.safetensors"
+
+    def load(self, key: str) -> Shard | None:
+        """Give a shard, or None if it is absent, cut short, changed, or of another key."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path(key), framework="numpy") as file:
+                facts = file.metadata() or {}
+                values = file.get_tensor("values")
+            failures = {int(row): str(reason) for row, reason in json.loads(facts["failures"])}
+            whole = facts["sha256"] == _content_digest(key, values, facts["failures"])
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            return None
+        return Shard(values=values, failures=failures) if whole else None
+
+    def save(self, key: str, shard: Shard) -> None:
+        """Write a shard atomically.
+
+        Raises:
+            DiskError: The disk is full, or the folder can't be written.
+        """
+        from safetensors.numpy import save
+
+        values = np.ascontiguousarray(shard.values, dtype=np.float32)
+        failures = json.dumps(sorted(shard.failures.items()))
+        facts = {"failures": failures, "sha256": _content_digest(key, values, failures)}
+        write_atomically(self.path(key), save({"values": values}, metadata=facts))
+
+
+def _content_digest(key: str, values: np.ndarray, failures: str) -> str:
+    state = hashlib.sha256(f"{key}\n{values.dtype.str}\n{values.shape}\n{failures}\n".encode())
+    state.update(values.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,1 @@
+"""The solvers of frozen-feature protocols; they know arrays, and neither items nor networks."""

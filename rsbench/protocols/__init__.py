@@ -1,0 +1,1 @@
+"""How a backbone is judged, one protocol a file, named like it."""

@@ -1,0 +1,88 @@
+"""Values out of a recipe, each held to what it must be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rsbench.errors import RsbenchError
+from rsbench.specs import Scalar
+
+
+def number(
+    recipe: Mapping[str, Scalar],
+    key: str,
+    *,
+    least: float = 0.0,
+    most: float = float("inf"),
+    without_ends: bool = False,
+) -> float:
+    """Give a number of a recipe.
+
+    Args:
+        recipe: The recipe, overrides merged in.
+        key: Its name.
+        least: Smallest value allowed.
+        most: Largest value allowed.
+        without_ends: Whether both ends themselves are forbidden.
+
+    Raises:
+        RsbenchError: It is no number or outside its range.
+    """
+    value = recipe[key]
+    inside = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (least < value < most if without_ends else least <= value <= most)
+    )
+    if not inside:
+        ends = "both excluded" if without_ends else "both included"
+        raise RsbenchError(
+            f"{key} must be a number between {least:g} and {most:g}, {ends}; it was {value!r}:"
+            f" give another with --set {key}=NUMBER."
+        )
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def whole(recipe: Mapping[str, Scalar], key: str, *, least: int = 1, most: int = 1_000_000) -> int:
+    """Give a whole number of a recipe, from `least` to `most`.
+
+    Raises:
+        RsbenchError: It is no whole number, too small or too large.
+    """
+    value = recipe[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise RsbenchError(
+            f"{key} must be a whole number from {least} to {most}; it was {value!r}:"
+            f" give another with --set {key}=NUMBER."
+        )
+    return value
+
+
+def flag(recipe: Mapping[str, Scalar], key: str) -> bool:
+    """Give a yes or no of a recipe.
+
+    Raises:
+        RsbenchError: It is neither.
+    """
+    value = recipe[key]
+    if not isinstance(value, bool):
+        raise RsbenchError(f"{key} must be true or false; it was {value!r}: use --set {key}=true.")
+    return value
+
+
+def choice(recipe: Mapping[str, Scalar], key: str, *, among: Sequence[str]) -> str:
+    """Give a word of a recipe, one of a few.
+
+    Raises:
+        RsbenchError: It is none of them.
+    """
+    value = recipe[key]
+    if value not in among:
+        raise RsbenchError(
+            f"{key} must be one of {', '.join(among)}; it was {value!r}:"
+            f" give another with --set {key}=WORD."
+        )
+    return str(value)

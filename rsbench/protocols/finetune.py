@@ -1,0 +1,342 @@
+"""`finetune`: the whole network trains with a new classifier, for a fixed number of epochs.
+
+Nothing is selected: the recipe says how long, and the network after the last epoch is tested.
+Official validation data, where a task has it, is trained on too. Training looks at random dense
+clips and random crops, mirrored where that keeps the label; each view follows from (seed, epoch,
+item) alone. The test is the mean of the softmax over all views.
+
+Augmentation is crop-with-resize and flip only, SGD with Nesterov momentum and a cosine, as the
+fine-tuning of Kornblith et al. 2019 (arXiv 1805.08974); the lengths are ours, made for small data.
+
+Shape letters: N items, B batch, C channels, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from rsbench.digests import digest_bytes, digest_json
+from rsbench.errors import DataError, RunError, WeightsError
+from rsbench.protocols._recipes import choice, flag, number, whole
+from rsbench.protocols._views import average_views, look
+from rsbench.specs import (
+    Failure,
+    FitRequest,
+    Fitted,
+    Item,
+    Model,
+    Predictions,
+    PredictRequest,
+    Protocol,
+    Scalar,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from rsbench.media.augment import Augmentation
+    from rsbench.training.loop import Checkpoint, TrainingBatch, TrainingPlan
+
+_HEAD_STD = 0.01
+"""Deviation of a new classifier's weights (mmaction2 I3DHead, `init_std`); biases are 0."""
+
+
+def fit(request: FitRequest) -> Fitted:
+    """Train a copy of the network, or go on where an interrupted run stopped.
+
+    Raises:
+        RsbenchError: A value of the recipe is out of its range.
+        DataError: Fewer than two items to train on.
+        RunError: Training diverged, a worker died, or a checkpoint can't be written.
+    """
+    import torch
+
+    from rsbench.data.loaders import dead_workers_named
+    from rsbench.training.loop import Machine, named_tensors, train
+
+    recipe = _Recipe.of(request.recipe, flip=request.flip)
+    examples = _Examples.of(request)
+    settings = request.settings
+    num_steps = -(-len(examples.items) // recipe.batch_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(request.seed)
+        network = _network(request.model, num_classes=examples.num_classes)
+    network = network.to(settings.device).requires_grad_(True)
+    with dead_workers_named():
+        trained = train(
+            network,
+            partial(_epoch, request, examples, recipe),
+            recipe.plan,
+            steps_per_epoch=num_steps,
+            seed=request.seed,
+            machine=Machine(device=settings.device, precision=settings.precision),
+            checkpoint=_checkpoint(request, examples),
+            progress=lambda done, total: settings.progress("train", done, total),
+        )
+    return Fitted(
+        arrays={name: tensor.cpu().numpy() for name, tensor in named_tensors(network).items()},
+        chosen={
+            "num_fitted_on": len(examples.items) - len(trained.failures),
+            "num_steps": trained.num_steps,
+            "flip_probability": recipe.augmentation.flip_probability,
+            "last_train_loss": trained.losses[-1],
+        },
+        failures=tuple(
+            Failure(id=name, reason=reason) for name, reason in sorted(trained.failures.items())
+        ),
+        seconds=trained.seconds,
+    )
+
+
+def predict(request: PredictRequest) -> Predictions:
+    """Give the trained network's probabilities, averaged over all views: float32 (K,) an item.
+
+    Raises:
+        WeightsError: The arrays are not those of this network with a classifier.
+        RunError: An output is not finite, or the cache can't be written.
+    """
+    model = trained_model(
+        request.model,
+        request.fitted.arrays,
+        classes=request.test.classes,
+        device=request.settings.device,
+    )
+    extracted = look(model, request.test, request.reading, request.settings, output="probabilities")
+    return average_views(extracted.values, request.test, failures=extracted.failures)
+
+
+def trained_model(
+    model: Model, arrays: Mapping[str, np.ndarray], *, classes: Sequence[str], device: str
+) -> Model:
+    """Put what `fit` learned into a copy of the network it started from.
+
+    Args:
+        model: The network before training.
+        arrays: `Fitted.arrays` of this protocol.
+        classes: Names of the classifier's outputs.
+        device: Where it will run.
+
+    Raises:
+        WeightsError: The arrays are not those of this network with a classifier.
+    """
+    import torch
+
+    from rsbench.training.loop import load_tensors, named_tensors
+
+    head = arrays.get("head.weight")
+    network = _network(model, num_classes=0 if head is None else head.shape[0])
+    wanted = {name: tuple(tensor.shape) for name, tensor in named_tensors(network).items()}
+    given = {name: tuple(array.shape) for name, array in arrays.items()}
+    if wanted != given:
+        wrong = min(name for name in wanted.keys() | given if wanted.get(name) != given.get(name))
+        raise WeightsError(
+            f"The fine-tuned tensors must be those of this network: {wrong} must have shape"
+            f" {wanted.get(wrong)}, it has {given.get(wrong)}; name the backbone that was"
+            " fine-tuned."
+        )
+    load_tensors(network, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    network.to(device).eval()
+    content = {name: digest_bytes(array.tobytes()) for name, array in arrays.items()}
+    return replace(
+        model,
+        module=network[0],
+        head=network[1],
+        head_classes=tuple(classes),
+        digest=digest_json([model.digest, content]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recipe:
+    """The recipe with its types."""
+
+    batch_size: int
+    plan: TrainingPlan
+    augmentation: Augmentation
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Scalar], *, flip: bool) -> _Recipe:
+        from rsbench.media.augment import Augmentation
+        from rsbench.training.loop import TrainingPlan
+
+        flip_probability = number(recipe, "flip_probability", most=1.0)
+        warmup_share = number(recipe, "warmup_share", most=1.0)
+        optimizer = choice(recipe, "optimizer", among=("sgd", "adamw"))
+        return cls(
+            batch_size=whole(recipe, "batch_size", least=2),
+            plan=TrainingPlan(
+                epochs=whole(recipe, "epochs"),
+                optimizer=cast("Literal['sgd', 'adamw']", optimizer),
+                learning_rate=number(recipe, "learning_rate"),
+                momentum=number(recipe, "momentum", most=1.0),
+                weight_decay=number(recipe, "weight_decay"),
+                decay_norm_and_bias=flag(recipe, "decay_norm_and_bias"),
+                warmup_share=warmup_share,
+                warmup_factor=number(recipe, "warmup_factor", least=1e-6, most=1.0),
+                label_smoothing=number(recipe, "label_smoothing", most=1.0),
+                largest_gradient=number(recipe, "largest_gradient"),
+            ),
+            augmentation=Augmentation(
+                smallest_crop=number(recipe, "smallest_crop", least=0.01, most=1.0),
+                widest_aspect=number(recipe, "widest_aspect", least=1.0, most=10.0),
+                flip_probability=flip_probability if flip else 0.0,
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Examples:
+    """What is trained on: train, and the official validation data where there is some."""
+
+    items: tuple[Item, ...]
+    labels: tuple[int, ...]
+    num_classes: int
+
+    @classmethod
+    def of(cls, request: FitRequest) -> _Examples:
+        assert request.train is not None, "finetune trains"
+        sets = [each for each in (request.train, request.validation) if each is not None]
+        items = tuple(item for each in sets for item in each.items)
+        if len(items) < 2:
+            raise DataError(
+                f"finetune needs at least two items to train on; there are {len(items)}: add data."
+            )
+        return cls(
+            items=items,
+            labels=tuple(int(target) for each in sets for target in each.targets or ()),
+            num_classes=len(request.train.classes),
+        )
+
+
+def _network(model: Model, *, num_classes: int) -> nn.Sequential:
+    """Copy the network and give it a new classifier: (B, C, ...) -> (B, K)."""
+    from torch import nn
+
+    backbone = copy.deepcopy(model.module)
+    if getattr(backbone, "head", None) is not None:
+        # The old classifier takes no part; keeping it would save it with the record.
+        cast("Any", backbone).head = None
+    head = nn.Linear(model.feature_width, num_classes)
+    nn.init.normal_(head.weight, std=_HEAD_STD)
+    nn.init.zeros_(head.bias)
+    return nn.Sequential(OrderedDict(backbone=backbone, head=head))
+
+
+def _epoch(
+    request: FitRequest,
+    examples: _Examples,
+    recipe: _Recipe,
+    epoch: int,
+    failures: dict[str, str],
+) -> Iterator[TrainingBatch]:
+    """Read the batches of an epoch in an order that follows from seed and epoch."""
+    import numpy as np
+    import torch
+
+    from rsbench.data.loaders import training_batches
+    from rsbench.media.transforms import normalise
+    from rsbench.training.loop import TrainingBatch
+
+    order = np.random.default_rng([request.seed, epoch]).permutation(len(examples.items)).tolist()
+    starts = range(0, len(order), recipe.batch_size)
+    device = request.settings.device
+    for batch in training_batches(
+        examples.items,
+        request.reading,
+        request.settings,
+        plan=[order[start : start + recipe.batch_size] for start in starts],
+        augmentation=recipe.augmentation,
+        seed=request.seed,
+        epoch=epoch,
+    ):
+        failures.update({examples.items[each.row].id: each.reason for each in batch.failures})
+        if not batch.rows:
+            continue
+        if isinstance(batch.views, list):
+            raise RunError(
+                "finetune needs items of one shape to make batches of; the task's reader gives"
+                f" {', '.join(str(tuple(view.shape)) for view in batch.views[:3])}."
+            )
+        views = batch.views.to(device)
+        yield TrainingBatch(
+            inputs=views.float()
+            if request.reading.read is not None
+            else normalise(views, request.reading.input),
+            labels=torch.tensor([examples.labels[row] for row in batch.rows], device=device),
+            names=tuple(examples.items[row].id for row in batch.rows),
+        )
+
+
+def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
+    """Name the checkpoint by all that the training depends on."""
+    from rsbench.data.fingerprints import Fingerprints
+    from rsbench.data.shards import write_atomically
+    from rsbench.training.loop import Checkpoint
+
+    fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")
+    reading = request.reading
+    key = digest_json(
+        {
+            "protocol": [PROTOCOL.name, PROTOCOL.version, dict(request.recipe)],
+            "model": request.model.digest,
+            "flip": request.flip,
+            "seed": request.seed,
+            "precision": request.settings.precision,
+            "input": asdict(reading.input),
+            "clip": asdict(reading.clip),
+            "read": reading.read_key,
+            "num_classes": examples.num_classes,
+            "examples": [
+                [
+                    item.id,
+                    fingerprints.digest(item.source),
+                    item.start_seconds,
+                    item.end_seconds,
+                    label,
+                ]
+                for item, label in zip(examples.items, examples.labels, strict=True)
+            ],
+        }
+    )
+    path = request.settings.work_root / "finetune.pt"
+    return Checkpoint(path=path, key=key, write=write_atomically)
+
+
+def _train_passes(recipe: Mapping[str, Scalar]) -> float:
+    return 3.0 * whole(recipe, "epochs")
+
+
+PROTOCOL = Protocol(
+    name="finetune",
+    version=1,
+    recipe={
+        "epochs": 30,
+        "batch_size": 16,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "decay_norm_and_bias": False,
+        "warmup_share": 0.1,
+        "warmup_factor": 0.1,
+        "label_smoothing": 0.0,
+        "largest_gradient": 0.0,
+        "smallest_crop": 0.35,
+        "widest_aspect": 4 / 3,
+        "flip_probability": 0.5,
+    },
+    targets=frozenset({"class"}),
+    trains=True,
+    selects_on="nothing",
+    train_passes=_train_passes,
+    fit=fit,
+    predict=predict,
+    title="The whole network trains, with a new classifier",
+    citation="Augmentation and schedule as Kornblith, Shlens, Le 2019 (arXiv 1805.08974).",
+)

@@ -1,0 +1,1 @@
+"""The one training loop; it knows networks and tensors, and neither items nor protocols."""

@@ -1,0 +1,379 @@
+"""The training loop: everything trains, epoch by epoch, and an interrupted run goes on unnoticed.
+
+What a run computes follows from its seed, data and plan. Each epoch starts from random states of
+its own, so a checkpoint holds no generator: a run that was killed and goes on at the last finished
+epoch ends with the same numbers, on the same machine, as one that was not.
+
+Batch normalisation can't train on a lone example. No example is dropped for that: a batch of one
+joins the batch before it (or after it, if it is the first).
+
+Schedules and warm-up are mmengine's, optimizers, autocast and scaling PyTorch's.
+
+Shape letters: B batch, C channels, T frames, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.optim.scheduler import CosineAnnealingLR, LinearLR
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn import functional
+
+from rsbench.errors import RunError
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingBatch(NamedTuple):
+    """What one step sees."""
+
+    inputs: torch.Tensor
+    """float32 (B, C, H, W) or (B, C, T, H, W), normalised, on the device."""
+    labels: torch.Tensor
+    """int64 (B,), on the device."""
+    names: tuple[str, ...]
+    """Ids of the examples, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPlan:
+    """Every number of the optimisation that moves a score."""
+
+    epochs: int
+    optimizer: Literal["sgd", "adamw"]
+    """SGD is Nesterov's where momentum is above 0."""
+    learning_rate: float
+    """At the top, after the warm-up; a cosine takes it to 0 over the steps that are left."""
+    momentum: float
+    """Of SGD; AdamW has PyTorch's betas, 0.9 and 0.999."""
+    weight_decay: float
+    decay_norm_and_bias: bool
+    """Whether parameters with one axis (biases, norms) decay as well."""
+    warmup_share: float
+    """Part of all steps in which the rate rises linearly, in [0, 1]."""
+    warmup_factor: float
+    """Rate of the first step over the top, in (0, 1]."""
+    label_smoothing: float
+    largest_gradient: float
+    """Norm to which the gradient of all parameters is clipped; 0 does not clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Where and how exactly it is computed."""
+
+    device: str
+    precision: Literal["float32", "bf16", "fp16"]
+
+    @property
+    def device_type(self) -> str:
+        """Kind of device: "cpu", "cuda"."""
+        return torch.device(self.device).type
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Where the state after the last finished epoch is kept."""
+
+    path: Path
+    key: str
+    """Digest of all that the run depends on: the state of another run is not gone on from."""
+    write: Callable[[Path, bytes], None]
+    """Writes a file whole or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """How the training went."""
+
+    losses: tuple[float, ...]
+    """Mean loss of each epoch's examples, while they were trained on."""
+    resumed_after: int
+    """Epochs taken from a checkpoint; 0 where there was none."""
+    num_steps: int
+    """Optimizer steps, those taken from the checkpoint included."""
+    failures: dict[str, str]
+    """Reason by name, for examples that could not be read in some epoch."""
+    seconds: float
+    """Wall clock of this process, reading included."""
+
+
+def train(
+    network: nn.Module,
+    read_epoch: Callable[[int, dict[str, str]], Iterable[TrainingBatch]],
+    plan: TrainingPlan,
+    *,
+    steps_per_epoch: int,
+    seed: int,
+    machine: Machine,
+    checkpoint: Checkpoint,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trained:
+    """Train a network in place on cross-entropy, and leave it in eval mode.
+
+    Args:
+        network: (B, C, ...) -> logits (B, K), on the device.
+        read_epoch: (epoch from 0, failures) -> its batches in training order. Adds to failures, by
+            name, what it could not read.
+        plan: The optimisation.
+        steps_per_epoch: Batches an epoch has if all can be read; the schedule is laid over them.
+        seed: Of dropout and whatever else the network draws.
+        machine: Device and precision.
+        checkpoint: Gone on from if it is there and of this run; written after each epoch.
+        progress: Called as (steps done, steps in all).
+
+    Raises:
+        RunError: The loss is not finite (names the epoch and the examples), an epoch has fewer than
+            two examples, or a checkpoint can't be written.
+    """
+    started = time.perf_counter()
+    state = _State(network, plan, steps_per_epoch=steps_per_epoch, machine=machine)
+    first_epoch = state.restore(checkpoint)
+    devices = [torch.device(machine.device)] if machine.device_type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _repeatable():
+        for epoch in range(first_epoch, plan.epochs):
+            torch.manual_seed(_epoch_seed(seed, epoch))
+            network.train()
+            batches = _without_lone_examples(read_epoch(epoch, state.failures), epoch=epoch)
+            state.losses.append(
+                _train_epoch(
+                    state,
+                    batches,
+                    epoch=epoch,
+                    total=plan.epochs * steps_per_epoch,
+                    progress=progress,
+                )
+            )
+            state.save(checkpoint, epochs_done=epoch + 1)
+    network.eval()
+    return Trained(
+        losses=tuple(state.losses),
+        resumed_after=first_epoch,
+        num_steps=state.num_steps,
+        failures=dict(state.failures),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def named_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Give parameters and buffers by name, detached and not copied.
+
+    Unlike `state_dict`, it does not depend on what modules of other people make of their names.
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Copy values into a network in place; names and shapes are those of `named_tensors`."""
+    with torch.no_grad():
+        for name, own in named_tensors(network).items():
+            own.copy_(tensors[name])
+
+
+class _State:
+    """All that changes while training, and how it is kept."""
+
+    def __init__(
+        self, network: nn.Module, plan: TrainingPlan, *, steps_per_epoch: int, machine: Machine
+    ) -> None:
+        self.network = network
+        self.plan = plan
+        self.machine = machine
+        self.optimizer = _optimizer(network, plan)
+        self.schedules = _schedules(self.optimizer, plan, num_steps=plan.epochs * steps_per_epoch)
+        self.scaler = GradScaler(machine.device_type, enabled=machine.precision == "fp16")
+        self.losses: list[float] = []
+        self.failures: dict[str, str] = {}
+        self.num_steps = 0
+
+    def save(self, checkpoint: Checkpoint, *, epochs_done: int) -> None:
+        content = io.BytesIO()
+        torch.save(
+            {
+                "key": checkpoint.key,
+                "epochs_done": epochs_done,
+                "network": named_tensors(self.network),
+                "optimizer": self.optimizer.state_dict(),
+                "schedules": [schedule.state_dict() for schedule in self.schedules],
+                "scaler": self.scaler.state_dict(),
+                "losses": self.losses,
+                "failures": self.failures,
+                "num_steps": self.num_steps,
+            },
+            content,
+        )
+        checkpoint.write(checkpoint.path, content.getvalue())
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Take up a checkpoint of the same run; give the number of epochs it has behind it."""
+        saved = _load(checkpoint, device=self.machine.device)
+        if saved is None:
+            return 0
+        load_tensors(self.network, saved["network"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        for schedule, values in zip(self.schedules, saved["schedules"], strict=True):
+            schedule.load_state_dict(values)
+        self.scaler.load_state_dict(saved["scaler"])
+        self.losses = list(saved["losses"])
+        self.failures = dict(saved["failures"])
+        self.num_steps = int(saved["num_steps"])
+        return int(saved["epochs_done"])
+
+
+def _train_epoch(
+    state: _State,
+    batches: Iterator[TrainingBatch],
+    *,
+    epoch: int,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> float:
+    """Take one step a batch; give the mean loss of the epoch's examples."""
+    loss_sum, num_examples = 0.0, 0
+    for batch in batches:
+        loss = _step(state, batch, epoch=epoch)
+        loss_sum += loss * len(batch.names)
+        num_examples += len(batch.names)
+        state.num_steps += 1
+        progress(state.num_steps, total)
+    return loss_sum / num_examples
+
+
+def _step(state: _State, batch: TrainingBatch, *, epoch: int) -> float:
+    plan, optimizer, scaler = state.plan, state.optimizer, state.scaler
+    with _autocast(state.machine):
+        logits_BK = state.network(batch.inputs)
+    loss = functional.cross_entropy(
+        logits_BK.float(), batch.labels, label_smoothing=plan.label_smoothing
+    )
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RunError(
+            f"Training diverged in epoch {epoch + 1} of {plan.epochs}: the loss was {value} on"
+            f" {', '.join(batch.names[:3])}{', ...' if len(batch.names) > 3 else ''}; lower the"
+            f" learning rate (it was {plan.learning_rate:g}) or clip the gradient."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if plan.largest_gradient > 0:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), plan.largest_gradient)
+    scaler.step(optimizer)
+    scaler.update()
+    for schedule in state.schedules:
+        schedule.step()
+    return value
+
+
+def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    matrices = [each for each in parameters if each.ndim > 1 or plan.decay_norm_and_bias]
+    vectors = [each for each in parameters if each.ndim <= 1 and not plan.decay_norm_and_bias]
+    groups = [
+        {"params": matrices, "weight_decay": plan.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=plan.learning_rate)
+    return torch.optim.SGD(
+        groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=plan.momentum > 0
+    )
+
+
+# Any: mmengine is not typed; both schedules have `step`, `state_dict` and `load_state_dict`.
+def _schedules(
+    optimizer: torch.optim.Optimizer, plan: TrainingPlan, *, num_steps: int
+) -> list[Any]:
+    """Give the warm-up and the cosine, each minding its own steps."""
+    warmup = round(plan.warmup_share * num_steps)
+    schedules: list[Any] = []
+    if warmup > 0:
+        schedules.append(
+            LinearLR(
+                optimizer, start_factor=plan.warmup_factor, by_epoch=False, begin=0, end=warmup
+            )
+        )
+    if num_steps > warmup:
+        schedules.append(
+            CosineAnnealingLR(
+                optimizer,
+                T_max=num_steps - warmup,
+                eta_min=0.0,
+                by_epoch=False,
+                begin=warmup,
+                end=num_steps,
+            )
+        )
+    return schedules
+
+
+def _without_lone_examples(
+    batches: Iterable[TrainingBatch], *, epoch: int
+) -> Iterator[TrainingBatch]:
+    """Let each batch of one join its neighbour; empty batches vanish."""
+    waiting: TrainingBatch | None = None
+    for batch in batches:
+        if not batch.names:
+            continue
+        if waiting is None:
+            waiting = batch
+        elif len(batch.names) == 1 or len(waiting.names) == 1:
+            waiting = _joined(waiting, batch)
+        else:
+            yield waiting
+            waiting = batch
+    if waiting is None or len(waiting.names) == 1:
+        raise RunError(
+            f"Training needs at least two examples that can be read; epoch {epoch + 1} had"
+            f" {0 if waiting is None else 1}."
+        )
+    yield waiting
+
+
+def _joined(first: TrainingBatch, second: TrainingBatch) -> TrainingBatch:
+    return TrainingBatch(
+        torch.cat([first.inputs, second.inputs]),
+        torch.cat([first.labels, second.labels]),
+        first.names + second.names,
+    )
+
+
+def _load(checkpoint: Checkpoint, *, device: str) -> dict[str, Any] | None:
+    """Read a checkpoint without running code from it; None if absent, damaged or of another run."""
+    if not checkpoint.path.is_file():
+        return None
+    try:
+        saved = torch.load(checkpoint.path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        return None
+    return saved if isinstance(saved, dict) and saved.get("key") == checkpoint.key else None
+
+
+def _autocast(machine: Machine) -> AbstractContextManager[Any]:
+    if machine.precision == "float32":
+        return nullcontext()
+    return torch.autocast(machine.device_type, _AUTOCAST[machine.precision])
+
+
+def _repeatable() -> AbstractContextManager[Any]:
+    """Let cuDNN choose among algorithms that give the same numbers each time."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    """Mix seed and epoch into 32 bits: PyTorch's CPU generator does not look at higher ones."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

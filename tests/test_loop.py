@@ -1,0 +1,374 @@
+"""The training loop: schedules, batch rules, and going on as if nothing had happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rsbench.errors import RunError
+from rsbench.training.loop import (
+    Checkpoint,
+    Machine,
+    Trained,
+    TrainingBatch,
+    TrainingPlan,
+    named_tensors,
+    train,
+)
+
+CPU = Machine(device="cpu", precision="float32")
+PLAN = TrainingPlan(
+    epochs=4,
+    optimizer="sgd",
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=1e-2,
+    decay_norm_and_bias=False,
+    warmup_share=0.25,
+    warmup_factor=0.1,
+    label_smoothing=0.0,
+    largest_gradient=0.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3)
+    )
+
+
+def _data(num_examples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(num_examples) % 3
+    inputs = torch.randn(num_examples, 4, generator=generator)
+    inputs[torch.arange(num_examples), labels] += 2
+    return inputs, labels
+
+
+def _epochs(
+    sizes: list[int], *, seen: list[list[str]] | None = None
+) -> Callable[[int, dict[str, str]], Iterator[TrainingBatch]]:
+    inputs, labels = _data(sum(sizes))
+
+    def read(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        order = np.random.default_rng(epoch).permutation(sum(sizes)).tolist()
+        for size in sizes:
+            rows, order = order[:size], order[size:]
+            names = tuple(f"item {row}" for row in rows)
+            if seen is not None:
+                seen.append(list(names))
+            yield TrainingBatch(inputs[rows], labels[rows], names)
+
+    return read
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _train(
+    tmp_path: Path, network: nn.Module, plan: TrainingPlan = PLAN, **changes: Any
+) -> Trained:
+    given: dict[str, Any] = {
+        "read_epoch": _epochs([4, 4, 4]),
+        "steps_per_epoch": 3,
+        "seed": 0,
+        "machine": CPU,
+        "checkpoint": Checkpoint(path=tmp_path / "c.pt", key="run", write=_write),
+        **changes,
+    }
+    read_epoch = given.pop("read_epoch")
+    return train(network, read_epoch, plan, **given)
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    tensors = named_tensors(other)
+    return all(torch.equal(value, tensors[name]) for name, value in named_tensors(one).items())
+
+
+def test_it_learns_and_leaves_the_network_in_eval_mode(tmp_path: Path) -> None:
+    network = _network()
+
+    trained = _train(tmp_path, network, replace(PLAN, epochs=12))
+
+    assert trained.losses[-1] < 0.6 * trained.losses[0]
+    assert trained.num_steps == 36
+    assert not any(module.training for module in network.modules())
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path: Path) -> None:
+    networks = [_network() for _ in range(3)]
+    for place, (network, seed) in enumerate(zip(networks, (5, 5, 6), strict=True)):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        _train(folder, network, seed=seed)
+
+    assert _equal(networks[0], networks[1])
+    assert not _equal(networks[0], networks[2])
+
+
+def test_the_global_generator_is_left_as_it_was(tmp_path: Path) -> None:
+    network = _network()
+    torch.manual_seed(9)
+    before = torch.random.get_rng_state()
+
+    _train(tmp_path, network)
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop_in_epoch", [0, 1, 3])
+def test_an_interrupted_training_ends_with_the_same_numbers(
+    tmp_path: Path, optimizer: Any, stop_in_epoch: int
+) -> None:
+    plan = replace(PLAN, optimizer=optimizer)
+    whole, parts = _network(), _network()
+    (tmp_path / "whole").mkdir()
+    expected = _train(tmp_path / "whole", whole, plan)
+    steady = _epochs([4, 4, 4])
+
+    def interrupted(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        batches = steady(epoch, failures)
+        yield next(batches)
+        if epoch == stop_in_epoch:
+            raise KeyboardInterrupt
+        yield from batches
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, parts, plan, read_epoch=interrupted)
+    parts = _network()
+    resumed = _train(tmp_path, parts, plan)
+
+    assert resumed.resumed_after == stop_in_epoch
+    assert resumed.losses == expected.losses
+    assert resumed.num_steps == expected.num_steps
+    assert _equal(whole, parts)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    first, again = _network(), _network()
+    _train(tmp_path, first)
+    seen: list[list[str]] = []
+
+    trained = _train(tmp_path, again, read_epoch=_epochs([4, 4, 4], seen=seen))
+
+    assert seen == []
+    assert trained.resumed_after == PLAN.epochs
+    assert _equal(first, again)
+
+
+@pytest.mark.parametrize("damage", ["cut", "not a checkpoint", "of another run", "code"])
+def test_a_checkpoint_that_is_not_this_runs_is_not_gone_on_from(
+    tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "c.pt"
+    _train(tmp_path, _network())
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "not a checkpoint":
+        path.write_bytes(b"hello")
+    elif damage == "of another run":
+        _train(tmp_path, _network(), checkpoint=Checkpoint(path=path, key="other", write=_write))
+    else:
+        torch.save({"key": "run", "callback": print}, path)
+
+    assert _train(tmp_path, _network()).resumed_after == 0
+
+
+def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
+    _train(tmp_path, _network())
+
+    assert torch.load(tmp_path / "c.pt", weights_only=True)["epochs_done"] == PLAN.epochs
+
+
+def test_the_rate_warms_up_linearly_and_falls_as_a_cosine(tmp_path: Path) -> None:
+    class Shift(nn.Module):
+        """Logits that stay 0, with the gradient of free logits."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(3))
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return (self.shift - self.shift.detach()).expand(len(batch), 3)
+
+    network = Shift()
+    places: list[float] = [0.0]
+
+    def read(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        for _ in range(3):
+            yield TrainingBatch(torch.zeros(2, 1), torch.tensor([0, 0]), ("a", "b"))
+
+    _train(
+        tmp_path,
+        network,
+        replace(PLAN, momentum=0.0, weight_decay=0.0, learning_rate=1.0),
+        read_epoch=read,
+        progress=lambda done, total: places.append(float(network.shift.detach()[0])),
+    )
+
+    # The gradient of the first logit is softmax - 1 = -2/3 at every step, so a step is rate x 2/3.
+    rates = np.diff(places) * 3 / 2
+    # By hand: 12 steps, 3 of warm-up from 0.1 to 1, then (1 + cos(pi t / 9)) / 2.
+    cosine = [(1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)]
+    np.testing.assert_allclose(rates, [0.1, 0.55, 1.0, *cosine], atol=1e-5)
+
+
+def test_weight_decay_spares_norms_and_biases_unless_told(tmp_path: Path) -> None:
+    def shrinkage(plan: TrainingPlan) -> tuple[float, float]:
+        network = _network()
+        with torch.no_grad():
+            network[1].bias.fill_(1.0)
+            network[4].weight.fill_(1.0)
+        # A label smoothed to the uniform and equal logits: the loss pulls at nothing.
+        network[4].register_forward_hook(lambda module, inputs, output: output * 0)
+        folder = tmp_path / str(plan.decay_norm_and_bias)
+        folder.mkdir()
+        _train(folder, network, plan)
+        return float(network[1].bias.detach().mean()), float(network[4].weight.detach().mean())
+
+    bias, weight = shrinkage(PLAN)
+    bias_too, _ = shrinkage(replace(PLAN, decay_norm_and_bias=True))
+
+    assert bias == 1.0
+    assert weight < 1.0
+    assert bias_too < 1.0
+
+
+def test_a_last_batch_of_one_joins_the_batch_before_it_and_no_example_is_dropped(
+    tmp_path: Path,
+) -> None:
+    network = _network()
+    sizes: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+
+    trained = _train(
+        tmp_path, network, replace(PLAN, epochs=1), read_epoch=_epochs([4, 4, 1]), steps_per_epoch=3
+    )
+
+    assert sizes == [4, 5]
+    assert trained.num_steps == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "stepped"),
+    [
+        ([1, 4, 4], [5, 4]),
+        ([4, 0, 4], [4, 4]),
+        ([4, 1, 3], [5, 3]),
+        ([1, 1], [2]),
+        ([3, 2], [3, 2]),
+    ],
+)
+def test_lone_examples_in_other_places_join_a_neighbour(
+    tmp_path: Path, given: list[int], stepped: list[int]
+) -> None:
+    network = _network()
+    sizes: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+
+    _train(tmp_path, network, replace(PLAN, epochs=1), read_epoch=_epochs(given))
+
+    assert sizes == stepped
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [0, 0]])
+def test_fewer_than_two_examples_are_an_error(tmp_path: Path, sizes: list[int]) -> None:
+    with pytest.raises(RunError, match="at least two examples"):
+        _train(tmp_path, _network(), read_epoch=_epochs(sizes))
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_items(tmp_path: Path) -> None:
+    steady = _epochs([4, 4, 4])
+
+    def poisoned(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        for batch in steady(epoch, failures):
+            inputs = batch.inputs * (float("nan") if epoch == 2 else 1.0)
+            yield batch._replace(inputs=inputs)
+
+    with pytest.raises(RunError, match=r"epoch 3 of 4: the loss was nan on item \d+") as caught:
+        _train(tmp_path, _network(), read_epoch=poisoned)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_failures_are_kept_over_an_interruption(tmp_path: Path) -> None:
+    steady = _epochs([4, 4, 4])
+
+    def read(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        if epoch == 0:
+            failures["film"] = "cut short"
+        if epoch == 2 and not (tmp_path / "second").exists():
+            (tmp_path / "second").touch()
+            raise KeyboardInterrupt
+        yield from steady(epoch, failures)
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path, _network(), read_epoch=read)
+
+    assert _train(tmp_path, _network(), read_epoch=read).failures == {"film": "cut short"}
+
+
+def test_clipping_bounds_a_step(tmp_path: Path) -> None:
+    def moved(largest_gradient: float) -> float:
+        network = _network()
+        before = {name: tensor.clone() for name, tensor in named_tensors(network).items()}
+        plan = replace(
+            PLAN,
+            epochs=1,
+            momentum=0.0,
+            weight_decay=0.0,
+            warmup_share=0.0,
+            learning_rate=1.0,
+            largest_gradient=largest_gradient,
+        )
+        folder = tmp_path / str(largest_gradient)
+        folder.mkdir()
+        _train(folder, network, plan, read_epoch=_epochs([12]), steps_per_epoch=1)
+        changes = [
+            (parameter.detach() - before[name]).square().sum()
+            for name, parameter in network.named_parameters()
+        ]
+        return float(torch.stack(changes).sum().sqrt())
+
+    assert moved(0.01) == pytest.approx(0.01, rel=1e-3)
+    assert moved(0.0) > 0.1
+
+
+def test_half_precision_trains_too(tmp_path: Path) -> None:
+    network = _network()
+
+    trained = _train(tmp_path, network, machine=Machine(device="cpu", precision="bf16"))
+
+    assert trained.losses[-1] < trained.losses[0]
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def test_tensors_keep_their_names_whatever_a_module_makes_of_its_state_dict() -> None:
+    class Renaming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(2, 2)
+
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return self.body.state_dict(*args, **kwargs)
+
+    assert set(named_tensors(nn.Sequential(Renaming()))) == {"0.body.weight", "0.body.bias"}
