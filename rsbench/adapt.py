@@ -76,7 +76,10 @@ def adapt_bare_module(
 
     def build_contract(num_classes: int | None) -> nn.Module:
         del num_classes  # its own output is all the head there is
-        return BareModule(_built(build, origin=origin))
+        # Bare, so that counting on the meta device sees the errors it expects there.
+        module = build()
+        assert isinstance(module, nn.Module), "it gave one when it was described"
+        return BareModule(module)
 
     return Backbone(
         name=name,
@@ -131,7 +134,7 @@ def _width(module: nn.Module, shape: tuple[int, ...], *, modality: str, origin: 
     # As above: timm's networks assert, others index or divide.
     except Exception as error:
         raise PluginError(
-            f"{origin}: the module can't read a {modality} batch {shape}: {_first_line(error)};"
+            f"{origin}: the module can't read {modality} batches {shape}: {_first_line(error)};"
             " say what it reads with INPUT = rsbench.specs.InputSpec(...) in the file."
         ) from error
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rsbench.digests import digest_file, digest_json
-from rsbench.errors import UnknownNameError, WeightsError
+from rsbench.errors import RsbenchError, UnknownNameError, WeightsError
 from rsbench.lifting import lift
 from rsbench.profile import count_macs, count_parameters
 from rsbench.records.schema import WeightsPart
@@ -41,6 +41,23 @@ class Assembled:
     numeric_digest: str
     num_parameters: int
     macs_per_view: int | None
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        RsbenchError: It is neither "cpu" nor a GPU of this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    num_gpus = torch.cuda.device_count()
+    known = device is not None and device.type in {"cpu", "cuda"}
+    if device is None or not known or (device.type == "cuda" and (device.index or 0) >= num_gpus):
+        here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(num_gpus))])
+        raise RsbenchError(f"--device must be one of this machine's: {here}; it was {name!r}.")
 
 
 def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
@@ -102,7 +119,17 @@ def resolve_input(
 
     Returns:
         The input, and the frames that are read of each item.
+
+    Raises:
+        RsbenchError: The user's words would move nothing.
     """
+    if task.modality == "image" and stride is not None:
+        raise RsbenchError(f"--stride is for videos, and the items of {task.name} are images.")
+    if task.modality == backbone_modality == "image" and frames is not None:
+        raise RsbenchError(
+            f"--frames is for videos and for video networks; {task.name} and the network are of"
+            " images."
+        )
     if task.modality == "video" and backbone_modality == "image":
         assert task.clip is not None, f"video task {task.name} declares no clip for image networks"
         clip = task.clip
@@ -147,7 +174,7 @@ def assemble(
         torch.manual_seed(seed)
         module, part = _build_and_load(backbone, chosen, seed=seed)
     module = module.eval()
-    outputs = numeric_digest(module, _probe_shape(backbone.modality, input))
+    outputs = _outputs_digest(module, backbone.modality, input)
     num_parameters = count_parameters(module)
     head = module.head
     if isinstance(head, nn.Module):
@@ -215,31 +242,52 @@ def _head_width(
     """Read the head's number of classes off the file: never assumed (1000 or 1001, 400 or 600)."""
     if chosen.known is not None:
         return chosen.known.num_classes
-    with torch.device("meta"):
-        with_head = backbone.build(2).state_dict()
-        without = backbone.build(None).state_dict()
+    with_head, without = _outline(backbone, 2), _outline(backbone, None)
     head_names = [name for name in with_head if name not in without and name in state]
     widths = {state[name].shape[0] for name in head_names if state[name].ndim == 2}
     return widths.pop() if len(widths) == 1 else None
 
 
-def _probe_shape(modality: Modality, input: InputSpec) -> tuple[int, ...]:
-    """Give a small batch on which two networks that differ give different outputs."""
-    side = min(input.pixels, 64)
-    channels = len(input.mean)
-    if modality == "image":
-        return (1, channels, side, side)
-    depth = min(input.frames, 8) if modality == "video" else side
-    return (1, channels, depth, side, side)
+def _outline(backbone: Backbone, num_classes: int | None) -> dict[str, torch.Tensor]:
+    """Give a network's state for its names and shapes."""
+    try:
+        with torch.device("meta"):
+            return backbone.build(num_classes).state_dict()
+    except (RuntimeError, NotImplementedError):
+        # It computes with values while it is built, which takes real ones.
+        return backbone.build(num_classes).state_dict()
+
+
+def _outputs_digest(module: nn.Module, modality: Modality, input: InputSpec) -> str:
+    """Digest the outputs on a small input, or on its own size for a network that takes no other.
+
+    Position embeddings and flattened maps tie a network to one size.
+    """
+    own, small = _shape(modality, input), _shape(modality, _reduced(input))
+    try:
+        return numeric_digest(module, small)
+    except WeightsError:
+        if small == own:
+            raise
+    return numeric_digest(module, own)
+
+
+def _reduced(input: InputSpec) -> InputSpec:
+    """Give an input on which two networks that differ still give different outputs."""
+    return replace(input, pixels=min(input.pixels, 64), frames=min(input.frames, 8))
+
+
+def _shape(modality: Modality, input: InputSpec) -> tuple[int, ...]:
+    """Give the shape of a batch of one."""
+    side, channels = input.pixels, len(input.mean)
+    depth = {"image": (), "video": (input.frames,), "volume": (side,)}[modality]
+    return (1, channels, *depth, side, side)
 
 
 def _macs_per_view(backbone: Backbone, input: InputSpec, task_modality: Modality) -> int | None:
     """Count one view: an image network reads every frame of a clip."""
-    channels, side = len(input.mean), input.pixels
     if backbone.modality == "volume":
         return None
-    if backbone.modality == "image":
-        frame = count_macs(backbone.build, (1, channels, side, side))
-        num_frames = input.frames if task_modality == "video" else 1
-        return None if frame is None else frame * num_frames
-    return count_macs(backbone.build, (1, channels, input.frames, side, side))
+    one_pass = count_macs(backbone.build, _shape(backbone.modality, input))
+    reads_frames = backbone.modality == "image" and task_modality == "video"
+    return one_pass * input.frames if one_pass is not None and reads_frames else one_pass

@@ -6,7 +6,7 @@ the test targets stay with the runner, which scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -162,14 +162,30 @@ def _load(task: Task, root: Path, name: str, *, limit: int | None) -> Split:
     repeated = _first_repeated(item.id for item in split.items)
     if repeated is not None:
         raise DataError(f"Split {name!r} of {task.name} holds the item {repeated!r} twice.")
-    if task.target == "class":
-        for item in split.items:
-            if not (isinstance(item.target, int) and 0 <= item.target < len(split.classes)):
-                raise DataError(
-                    f"Item {item.id!r} of {task.name} has label {item.target!r}; it must be a class"
-                    f" index from 0 to {len(split.classes) - 1}."
-                )
+    _check_labels(task, split)
     return split if limit is None else limit_split(split, limit, seed=0)
+
+
+def _check_labels(task: Task, split: Split) -> None:
+    last = len(split.classes) - 1
+    for item in split.items:
+        if task.target == "class" and not _is_label(item.target, last):
+            raise DataError(
+                f"Item {item.id!r} of {task.name} has label {item.target!r}; it must be a class"
+                f" index from 0 to {last}."
+            )
+        if task.target == "multilabel" and not (
+            isinstance(item.target, tuple | list | set | frozenset)
+            and all(_is_label(label, last) for label in item.target)
+        ):
+            raise DataError(
+                f"Item {item.id!r} of {task.name} has labels {item.target!r}; they must be a tuple"
+                f" of class indices from 0 to {last}."
+            )
+
+
+def _is_label(value: object, last: int) -> bool:
+    return isinstance(value, int) and 0 <= value <= last
 
 
 def _first_repeated(ids: Iterable[str]) -> str | None:
@@ -239,11 +255,36 @@ def _fingerprint(splits: Sequence[Split], classes: Sequence[str]) -> str:
 
 
 def _target_key(target: object) -> str:
+    """Give a text that is equal exactly for targets of equal content, in any process."""
     if isinstance(target, np.ndarray):
         shape = "x".join(map(str, target.shape))
         return (
             f"array {target.dtype} {shape} {digest_bytes(np.ascontiguousarray(target).tobytes())}"
         )
     if isinstance(target, Path):
-        return f"file {digest_file(target)}"
-    return repr(target)
+        return f"file {_digest_of_target(target)}"
+    if isinstance(target, np.generic):
+        return _target_key(target.item())
+    if isinstance(target, tuple | list):
+        return f"({', '.join(map(_target_key, target))})"
+    if isinstance(target, set | frozenset):
+        return f"{{{', '.join(sorted(map(_target_key, target)))}}}"
+    if isinstance(target, Mapping):
+        pairs = (f"{_target_key(key)}: {_target_key(target[key])}" for key in target)
+        return f"{{{', '.join(sorted(pairs))}}}"
+    if target is None or isinstance(target, str | int | float):
+        return repr(target)
+    raise DataError(
+        "A target must be text, a number, an array, the path of a file, or tuples and mappings of"
+        f" them; it was a {type(target).__name__}."
+    )
+
+
+def _digest_of_target(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        raise DataError(
+            f"The target file {path} must be readable: {error.strerror}; get it, or leave its item"
+            " out of the split as missing."
+        ) from error

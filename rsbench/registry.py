@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, Literal, TypeVar, cast
 
-from rsbench.digests import digest_file
+from rsbench.digests import digest_bytes, digest_file
 from rsbench.errors import DuplicateNameError, PluginError, RsbenchError, UnknownNameError
 from rsbench.specs import Backbone, InputSpec, Protocol, Task
 
@@ -308,8 +308,9 @@ def _from_file(kind: Kind, path: Path, attribute: str | None) -> Found[Spec]:
 
 
 def _import_file(path: Path, sha256: str) -> ModuleType:
-    """Import a file under a name of its content, so that two files of one name do not meet."""
-    name = f"rsbench_plugin_{path.stem}_{sha256[:12]}"
+    """Import a file under a name of its place and content: no other file, no older text is met."""
+    place = digest_bytes(f"{path.resolve()}\n{sha256}".encode())
+    name = f"rsbench_plugin_{path.stem}_{place[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
