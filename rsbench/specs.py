@@ -160,6 +160,9 @@ class Sample:
     pixels: int | None = None
     """Side of the input on the sample, so that it runs in seconds on a CPU."""
     views: Views = field(default_factory=Views)
+    flip: bool = True
+    """Whether a horizontal flip keeps the sample's labels; the task's own word does not hold here,
+    because a sample may have classes of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

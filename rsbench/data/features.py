@@ -228,10 +228,12 @@ def _computed(
     failures: list[ReadFailure] = []
     num_seen = 0
     for batch in batches(plan.items, reading, settings, rows=rows):
+        read = sorted([*batch.rows, *(failure.row for failure in batch.failures)])
+        assert read == rows[num_seen : num_seen + len(read)], "a batch holds the rows asked for"
         number = plan.shard_of(rows[num_seen])
         values.extend(_outputs(batch, model, reading, settings, output=output))
         failures.extend(batch.failures)
-        num_seen += len(batch.rows) + len(batch.failures)
+        num_seen += len(read)
         if num_seen == len(rows) or plan.shard_of(rows[num_seen]) != number:
             start = plan.rows_of(number).start
             shard = Shard(
@@ -241,6 +243,7 @@ def _computed(
             assert len(values) + len(failures) == len(plan.rows_of(number))
             yield number, shard, all(failure.lasting for failure in failures)
             values, failures = [], []
+    assert num_seen == len(rows), "every row asked for is read"
 
 
 def _outputs(

@@ -1,0 +1,1 @@
+"""Where data lies, how it is listed and split, the samples of it, and what is read from it."""
