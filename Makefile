@@ -10,10 +10,11 @@ DEMO   := build/demo/results
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak clean
+.PHONY: help demo results test lint format bench soak clean
 
 help:
 	@echo "make demo    install, run both ResNet-RS on the embedded Kinetics sample, print the table"
+	@echo "make results run again what is committed in results/, and draw its page"
 	@echo "make test    install, lint, type-check and run the whole test suite"
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff put the code in order"
@@ -23,6 +24,11 @@ help:
 
 demo: $(STAMP)
 	$(BIN)/rsbench run --task kinetics400 --results $(DEMO)
+
+# The committed records: everything in results/ that packages alone can make again.
+results: $(STAMP)
+	$(BIN)/rsbench run --task kinetics400@sample --seeds 0,1,2 --results results
+	$(BIN)/rsbench table results --write
 
 test: lint
 	$(PYTEST) --durations 10

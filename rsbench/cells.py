@@ -10,8 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rsbench.assembly import Assembled, ChosenWeights, assemble, choose_weights, resolve_input
-from rsbench.data.roots import find_root
+from rsbench.assembly import (
+    Assembled,
+    ChosenWeights,
+    assemble,
+    check_device,
+    choose_weights,
+    resolve_input,
+)
+from rsbench.data.roots import Root, find_root
 from rsbench.data.sample import sample_root
 from rsbench.errors import DataError, RsbenchError, UnknownNameError
 from rsbench.gathering import Gathered, gather
@@ -80,19 +87,10 @@ def prepare(request: RunRequest) -> Cell:
     Raises:
         RsbenchError: Whatever is wrong with the user's words or data, one line.
     """
+    check_device(request.device)
     protocol = find_protocol(request.protocol)
     backbone = find_backbone(request.backbone)
-    base_name, sample_asked = split_sample(request.task)
-    found_task = find_task(base_name)
-    root = None if sample_asked else find_root(found_task.spec, request.data)
-    if sample_asked and request.data is not None:
-        raise DataError(
-            f"{request.task} brings its own data; leave --data out, or name the task {base_name}."
-        )
-    if root is None and not sample_asked and found_task.spec.without_data == "error":
-        raise DataError(
-            f"Task {base_name} needs your data: give --data PATH. {found_task.spec.how_to_get}"
-        )
+    found_task, root = find_task_and_data(request.task, request.data)
     if root is None:
         path, said_by = sample_root(found_task.spec, request.cache_root), "sample"
     else:
@@ -143,6 +141,39 @@ def prepare(request: RunRequest) -> Cell:
         predict_reading=predict_reading,
         gathered=gathered,
     )
+
+
+def find_task_and_data(name: str, data: Path | None) -> tuple[Found[Task], Root | None]:
+    """Find a task and where its data lies.
+
+    Args:
+        name: The task, with "@sample" if its sample is meant.
+        data: What the user said of the data's place, if anything.
+
+    Returns:
+        The task, fitted to its data where it is one on own data, and the data; None where the
+        sample stands in.
+
+    Raises:
+        UnknownNameError: No such task.
+        DataError: The place does not exist, or data is needed and none is configured.
+    """
+    base_name, sample_asked = split_sample(name)
+    found = find_task(base_name)
+    if sample_asked:
+        if data is not None:
+            raise DataError(
+                f"{name} brings its own data; leave --data out, or name the task {base_name}."
+            )
+        return found, None
+    root = find_root(found.spec, data)
+    if root is None and found.spec.without_data == "error":
+        raise DataError(
+            f"Task {base_name} needs your data: give --data PATH. {found.spec.how_to_get}"
+        )
+    if root is not None and found.for_root is not None:
+        found = replace(found, spec=found.for_root(root.path))
+    return found, root
 
 
 def assemble_cell(cell: Cell) -> Assembled:

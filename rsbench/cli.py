@@ -12,6 +12,8 @@ import itertools
 import json
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +33,12 @@ if TYPE_CHECKING:
 
 RESULTS = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
+RECORDS = "Folder of records."
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
+MOST_SEED = 2**32 - 1
+"""The largest seed that numpy's generators, torch's and Python's all take."""
+SECONDS_BETWEEN_LINES = 30.0
+"""How often a run whose progress goes to a file says where it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,33 +57,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("rsbench: stopped; what was finished is kept.", err=True)
         code = 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; Python would complain once more while it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _examples(*lines: str) -> str:
+    """Give the end of a help page; the mark keeps click from filling the lines up."""
+    return "\n".join(
+        ["\b", "Example:" if len(lines) == 1 else "Examples:", *map("  {}".format, lines)]
+    )
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_examples("rsbench run --task kinetics400"),
+)
 @click.version_option(__version__, prog_name="rsbench")
 def commands() -> None:
-    r"""How well does a visual backbone transfer, to images and to video?
-
-    \b
-    Example: rsbench run --task kinetics400
-    """
+    """How well does a visual backbone transfer, to images and to video?"""
 
 
 # ---------------------------------------------------------------------------- run
 
 
-@commands.command()
+@commands.command(
+    epilog=_examples(
+        "rsbench run --task kinetics400",
+        "rsbench run --task folder --data DIR --backbone resnet_rs_50,./net.py:build --seeds 0,1,2",
+    )
+)
 @click.option("--task", "tasks", required=True, help="Task, or several by commas; or ./mine.py.")
 @click.option("--backbone", "backbones", help="Backbone, or several by commas; or ./net.py:build.")
-@click.option("--protocol", "protocols", default="linear_probe", show_default=True)
+@click.option(
+    "--protocol",
+    "protocols",
+    default="linear_probe",
+    show_default=True,
+    help="Protocol, or several by commas.",
+)
 @click.option("--data", type=FILE, help="Folder (or CSV) of the data set.")
 @click.option("--weights", default="none", show_default=True, help="none, a known name, or a file.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), help="One seed.  [default: 0]")
 @click.option("--seeds", help="Several by commas, instead of --seed: 0,1,2.")
 @click.option("--limit", type=click.IntRange(min=1), help="Items a split: seeded, stratified.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -84,28 +104,36 @@ def commands() -> None:
 @click.option("--frames", type=click.IntRange(min=1), help="Frames per clip.")
 @click.option("--stride", type=click.IntRange(min=1), help="Frames of the video per clip frame.")
 @click.option("--max-failed", type=click.IntRange(min=0), help="Stop (1) at more unreadable items.")
-@click.option("--results", type=RESULTS, default="results", show_default=True)
+@click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--device", help="cpu, cuda, cuda:1; the GPU where there is one.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Views a forward pass; no score depends on it.",
+)
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes.")
-@click.option("--precision", type=click.Choice(["float32", "bf16", "fp16"]), default="float32")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16", "fp16"]),
+    default="float32",
+    show_default=True,
+    help="Of the network; bf16 and fp16 by autocast.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run, and its size; run nothing.")
 @click.option("--again", is_flag=True, help="Run even if the same run is finished.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a finished cell, a line each."
 )
 def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, taken apart below
-    r"""Run backbones on tasks under protocols, and leave one record each.
+    """Run backbones on tasks under protocols, and leave one record each.
 
     A task without configured data runs on its embedded sample and says so.
-
-    \b
-    Examples:
-      rsbench run --task kinetics400
-      rsbench run --task folder --data DIR --backbone resnet_rs_50,./net.py:build --seeds 0,1,2
     """
     code = 0
     finished = []
+    said: set[str] = set()
     requests = _grid(words)
     for request in requests:
         try:
@@ -113,62 +141,75 @@ def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, t
                 _dry_run(request, as_json=words["as_json"])
             else:
                 finished.append(_run_cell(request, as_json=words["as_json"]))
-        except RsbenchError as error:
-            # One bad cell must not cost the finished ones, nor those still to come.
+        # One bad cell must not cost the finished ones, nor those still to come, whatever it raises:
+        # plug-ins are anybody's code.
+        except Exception as error:
             if len(requests) == 1:
                 raise
-            cell = f"{request.task}, {request.backbone}, {request.protocol}, seed {request.seed}"
-            click.echo(f"rsbench: {cell}: {error}", err=True)
-            code = max(code, error.exit_code)
+            code = max(code, error.exit_code if isinstance(error, RsbenchError) else 1)
+            # What is wrong with the data is wrong in every cell, and said once.
+            if str(error) not in said:
+                said.add(str(error))
+                _report_cell(request, error)
     if finished and not words["as_json"]:
         _print_tables_of(finished, words["results"])
     return code
 
 
+def _report_cell(request: RunRequest, error: Exception) -> None:
+    """Say which cell of a grid failed and why; a plug-in's own fault with its traceback."""
+    cell = f"{request.task}, {request.backbone}, {request.protocol}, seed {request.seed}"
+    if isinstance(error, RsbenchError):
+        click.echo(f"rsbench: {cell}: {error}", err=True)
+        return
+    click.echo(f"rsbench: {cell}: stopped by this {type(error).__name__}:", err=True)
+    traceback.print_exception(error)
+
+
 def _grid(words: dict[str, Any]) -> list[RunRequest]:
-    """Take the words apart: one request a cell, every name looked up before anything runs."""
-    from rsbench.cells import RunRequest
+    """Take the words apart: one request a cell; names and data are found before anything runs."""
+    from rsbench.cells import RunRequest, find_task_and_data
     from rsbench.data.roots import cache_root
-    from rsbench.registry import find_backbone, find_protocol, find_task, split_sample
+    from rsbench.registry import find_backbone, find_protocol
 
     tasks, protocols = _names(words["tasks"]), _names(words["protocols"])
-    seeds = [words["seed"]] if words["seeds"] is None else _seeds(words["seeds"])
+    seeds = _seeds(words["seed"], words["seeds"])
+    overrides = dict(_pair(text) for text in words["overrides"])
     for name in protocols:
         find_protocol(name)
-    requests = []
-    device = words["device"] or _default_device()
+    cells = []
     for task in tasks:
-        modality = find_task(split_sample(task)[0]).spec.modality
-        backbones = _names(words["backbones"] or _default_backbones(modality))
+        found, _ = find_task_and_data(task, words["data"])
+        backbones = _names(words["backbones"] or _default_backbones(found.spec.modality))
         for name in backbones:
             find_backbone(name)
-        for backbone, protocol, seed in itertools.product(backbones, protocols, seeds):
-            requests.append(
-                RunRequest(
-                    task=task,
-                    backbone=backbone,
-                    protocol=protocol,
-                    results=words["results"],
-                    cache_root=cache_root(),
-                    data=words["data"],
-                    weights=words["weights"],
-                    seed=seed,
-                    limit=words["limit"],
-                    overrides=dict(_pair(text) for text in words["overrides"]),
-                    pixels=words["pixels"],
-                    frames=words["frames"],
-                    stride=words["stride"],
-                    max_failed=words["max_failed"],
-                    device=device,
-                    batch_size=words["batch_size"],
-                    num_workers=_default_workers(device)
-                    if words["workers"] is None
-                    else words["workers"],
-                    precision=words["precision"],
-                    again=words["again"],
-                )
-            )
-    return requests
+        cells += list(itertools.product([task], backbones, protocols, seeds))
+    device = words["device"] or _default_device()
+    workers = _default_workers(device) if words["workers"] is None else words["workers"]
+    return [
+        RunRequest(
+            task=task,
+            backbone=backbone,
+            protocol=protocol,
+            results=words["results"],
+            cache_root=cache_root(),
+            data=words["data"],
+            weights=words["weights"],
+            seed=seed,
+            limit=words["limit"],
+            overrides=overrides,
+            pixels=words["pixels"],
+            frames=words["frames"],
+            stride=words["stride"],
+            max_failed=words["max_failed"],
+            device=device,
+            batch_size=words["batch_size"],
+            num_workers=workers,
+            precision=words["precision"],
+            again=words["again"],
+        )
+        for task, backbone, protocol, seed in cells
+    ]
 
 
 def _names(text: str) -> list[str]:
@@ -178,14 +219,19 @@ def _names(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _seeds(text: str) -> list[int]:
+def _seeds(one: int | None, several: str | None) -> list[int]:
+    if several is None:
+        return [one or 0]
+    if one is not None:
+        raise RsbenchError(f"--seed {one} and --seeds {several} exclude each other; give one.")
     try:
-        seeds = [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in several.split(",")]
     except ValueError:
         seeds = []
-    if not seeds or min(seeds) < 0:
+    if not seeds or min(seeds) < 0 or max(seeds) > MOST_SEED:
         raise RsbenchError(
-            f"--seeds must be whole numbers from 0 by commas (0,1,2); it was {text!r}."
+            f"--seeds must be whole numbers from 0 to {MOST_SEED} by commas (0,1,2);"
+            f" it was {several!r}."
         )
     return list(dict.fromkeys(seeds))
 
@@ -218,16 +264,17 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Any:  # noqa: ANN401 - r
     from rsbench.records import store
     from rsbench.runner import run_cell
 
-    store.check_writable(request.results)
     with _progress() as report:
         cell = prepare(dataclasses.replace(request, progress=report))
+        store.check_writable(request.results)
         if not as_json:
             _introduce(cell)
         finished = run_cell(cell)
     if as_json:
-        click.echo(json.dumps(_cell_json(finished.record, finished.path, reused=finished.reused)))
+        described = _cell_json(finished.record, finished.path) | {"reused": finished.reused}
+        click.echo(json.dumps(described))
     elif finished.reused:
-        commit = finished.record.environment.get("rsbench_commit") or "unknown"
+        commit = finished.record.environment.get("commit") or "unknown"
         click.echo(
             f"  finished before, not run again: {finished.path} (commit {str(commit)[:12]});"
             " --again runs it."
@@ -254,8 +301,8 @@ def _introduce(cell: Any) -> None:  # noqa: ANN401 - cells.Cell
         f" · seed {request.seed} · weights {cell.weights.name}: {counted} items at {seen}"
     )
     if gathered.missing:
-        shown = ", ".join(gathered.missing[:3])
-        click.echo(f"  {len(gathered.missing)} listed items are not here: {shown}, ...")
+        shown = ", ".join(gathered.missing[:3]) + (", ..." if len(gathered.missing) > 3 else "")
+        click.echo(f"  listed and not here: {len(gathered.missing)} ({shown})")
     for note in gathered.notes:
         click.echo(f"  note: {note}")
 
@@ -263,20 +310,26 @@ def _introduce(cell: Any) -> None:  # noqa: ANN401 - cells.Cell
 def _in_words(record: RunRecord) -> str:
     shown = []
     for metric in record.metrics:
-        text = f"{metric.name} {100 * metric.value:.1f}"
-        if metric.low is not None and metric.high is not None:
-            text += f" [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
-        shown.append(text)
+        # In percent where the tables have it so.
+        percent = metric.higher_is_better and 0 <= metric.value <= 1
+        value, low, high = (
+            f"{100 * number:.1f}" if percent else f"{number:.4g}"
+            for number in (metric.value, metric.low or 0.0, metric.high or 0.0)
+        )
+        interval = f" [{low}, {high}]" if metric.low is not None else ""
+        shown.append(f"{metric.name} {value}{interval}")
     data = record.data
     failed = f", {data.num_failed} unreadable scored wrong" if data.num_failed else ""
-    return f"{', '.join(shown)} on {data.num_expected} items{failed}"
+    limit = "" if record.task.limit is None else f", limit {record.task.limit}"
+    return f"{', '.join(shown)} on {data.num_expected} items{failed}{limit}"
 
 
-def _cell_json(record: RunRecord, path: Path, *, reused: bool) -> dict[str, Any]:
+def _cell_json(record: RunRecord, path: Path) -> dict[str, Any]:
     return {
         "record": str(path),
-        "reused": reused,
         "task": record.task.name,
+        "sample": record.task.sample,
+        "limit": record.task.limit,
         "backbone": record.backbone.name,
         "weights": record.weights.name,
         "protocol": record.protocol.name,
@@ -344,7 +397,10 @@ def _bytes(count: int) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a callback (stage, done, total) that draws bars with the time left on standard error."""
+    """Give a callback (stage, done, total) that shows on standard error how long it still takes.
+
+    On a terminal these are bars, from the first call on; elsewhere a line now and then.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -354,21 +410,48 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         TimeRemainingColumn,
     )
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_reporter()
+        return
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        stages: dict[str, Any] = {}
+    # Standard output stays where it was sent, and is not drawn into by the bars.
+    bars = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    stages: dict[str, Any] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total)
-            bars.update(stages[stage], completed=done, total=total)
+    def report(stage: str, done: int, total: int) -> None:
+        bars.start()
+        if stage not in stages:
+            stages[stage] = bars.add_task(stage, total=total)
+        bars.update(stages[stage], completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        bars.stop()
+
+
+def _line_reporter() -> Callable[[str, int, int], None]:
+    """Give a callback that prints where a stage is, at most every half minute."""
+    began: dict[str, tuple[float, int]] = {}
+    spoke = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal spoke
+        now = time.monotonic()
+        start, done_before = began.setdefault(stage, (now, done))
+        if done in (done_before, total) or now - spoke < SECONDS_BETWEEN_LINES:
+            return
+        spoke = now
+        left = (now - start) / (done - done_before) * (total - done)
+        click.echo(f"  {stage}: {done} of {total}, about {_duration(left)} left", err=True)
+
+    return report
 
 
 def _print_tables_of(finished: Sequence[Any], results: Path) -> None:
@@ -379,14 +462,13 @@ def _print_tables_of(finished: Sequence[Any], results: Path) -> None:
     contents = store.read_all(results)
     wanted = {ruler_digest(each.record.ruler) for each in finished}
     shown = [each for each in contents.records if ruler_digest(each.record.ruler) in wanted]
-    click.echo()
     _print_tables(store.Contents(tuple(shown), contents.problems), "terminal")
 
 
 # ---------------------------------------------------------------------------- table
 
 
-@commands.command()
+@commands.command(epilog=_examples("rsbench table results --format markdown"))
 @click.argument("results", type=RESULTS, default="results")
 @click.option(
     "--format",
@@ -394,20 +476,20 @@ def _print_tables_of(finished: Sequence[Any], results: Path) -> None:
     type=click.Choice(["terminal", "markdown", "csv", "latex", "json"]),
     default="terminal",
     show_default=True,
+    help="What it is drawn as.",
 )
 @click.option("--write", is_flag=True, help="Draw RESULTS/README.md from the records.")
 @click.option("--check", is_flag=True, help="Exit with 1 if RESULTS/README.md is stale.")
 def table(results: Path, form: str, write: bool, check: bool) -> int:
-    r"""Draw the tables of a results folder: a pure function of its records.
+    """Draw the tables of a results folder: a pure function of its records.
 
     Runs whose rulers differ stand in separate tables, with the fields that differ.
-
-    \b
-    Example: rsbench table results --format markdown
     """
     from rsbench.records import store
     from rsbench.tables import readme
 
+    if write and check:
+        raise RsbenchError("--write and --check exclude each other; give one.")
     if not results.is_dir():
         raise RsbenchError(f"No results folder {results}; run something first, or name another.")
     contents = store.read_all(results)
@@ -415,9 +497,9 @@ def table(results: Path, form: str, write: bool, check: bool) -> int:
     if write or check:
         text = readme(contents)
         if write:
-            page.write_text(text)
+            store.write_page(page, text)
             click.echo(f"{page} is drawn from {len(contents.records)} records.")
-        elif not page.is_file() or page.read_text() != text:
+        elif not page.is_file() or page.read_bytes() != text.encode():
             click.echo(
                 f"rsbench: {page} is stale; `rsbench table {results} --write` draws it.", err=True
             )
@@ -442,19 +524,16 @@ def _print_tables(contents: Any, form: str) -> None:  # noqa: ANN401 - store.Con
 # ---------------------------------------------------------------------------- ls and show
 
 
-@commands.command()
+@commands.command(epilog=_examples("rsbench ls backbones --json"))
 @click.argument("what", type=click.Choice(["tasks", "backbones", "protocols", "results"]))
-@click.option("--results", type=RESULTS, default="results", show_default=True)
+@click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--video", "modality", flag_value="video", help="Of this modality only.")
 @click.option("--image", "modality", flag_value="image", help="Of this modality only.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def ls(what: str, results: Path, modality: str | None, as_json: bool) -> None:
-    r"""List tasks, backbones, protocols or results.
+    """List tasks, backbones, protocols or results.
 
     A plug-in that can't be imported is named at the end and breaks nothing else.
-
-    \b
-    Example: rsbench ls backbones --json
     """
     if what == "results":
         _list_results(results, as_json=as_json)
@@ -535,23 +614,21 @@ def _list_results(results: Path, *, as_json: bool) -> None:
 
     contents = store.read_all(results)
     if as_json:
-        rows = [_cell_json(each.record, each.path, reused=True) for each in contents.records]
+        rows = [_cell_json(each.record, each.path) for each in contents.records]
         click.echo(json.dumps(rows, indent=1))
     else:
         _print_columns([(each.name, _in_words(each.record)) for each in contents.records])
+        if not contents.records:
+            click.echo(f"{results} holds no records.")
     for problem in contents.problems:
         click.echo(f"rsbench: left out: {problem}", err=True)
 
 
-@commands.command()
+@commands.command(epilog=_examples("rsbench show resnet_rs_3d_50"))
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(name: str, as_json: bool) -> None:
-    r"""Show a task, backbone or protocol by name, or a record by its path.
-
-    \b
-    Example: rsbench show resnet_rs_3d_50
-    """
+    """Show a task, backbone or protocol by name, or a record by its path."""
     if name.endswith(".json"):
         from rsbench.records import store
         from rsbench.records.schema import to_json
@@ -570,22 +647,35 @@ def show(name: str, as_json: bool) -> None:
 
 def _named(name: str) -> list[Found[Any]]:
     """Find every kind of plug-in of this name; none is an error with near misses of all kinds."""
-    from rsbench.errors import UnknownNameError
-    from rsbench.registry import everything, find_backbone, find_protocol, find_task, suggest
+    from rsbench.errors import PluginError, UnknownNameError
+    from rsbench.registry import (
+        everything,
+        find_backbone,
+        find_protocol,
+        find_task,
+        split_sample,
+        suggest,
+    )
 
     found: list[Found[Any]] = []
-    for find in (find_task, find_backbone, find_protocol):
+    faults = []
+    for find in (lambda name: find_task(split_sample(name)[0]), find_backbone, find_protocol):
         try:
             found.append(find(name))
         except UnknownNameError:
             continue
-    if not found:
-        known = [each.spec.name for kind in KINDS for each in everything(kind)[0]]
-        raise UnknownNameError(
-            f"No task, backbone, protocol or record is called {name!r}.{suggest(name, known)}"
-            " `rsbench ls tasks|backbones|protocols|results` lists them."
-        )
-    return found
+        except PluginError as error:
+            # A file holds one kind of plug-in, and is none of the others.
+            faults.append(error)
+    if found:
+        return found
+    if faults:
+        raise faults[0]
+    known = [each.spec.name for kind in KINDS for each in everything(kind)[0]]
+    raise UnknownNameError(
+        f"No task, backbone, protocol or record is called {name!r}.{suggest(name, known)}"
+        " `rsbench ls tasks|backbones|protocols|results` lists them."
+    )
 
 
 def _more(spec: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the three nouns
@@ -607,13 +697,18 @@ def _more(spec: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the three nouns
 # ---------------------------------------------------------------------------- predict
 
 
-@commands.command()
+@commands.command(
+    epilog=_examples("rsbench predict results/runs/.../resnet_rs_50-none-s0-1a2b3c4d.json clip.mp4")
+)
 @click.argument("record", type=FILE)
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--weights", help="The weights' file, where the record's came from one.")
 @click.option("--backbone", help="The backbone's file, where the record's came from one.")
+@click.option("--protocol", help="The protocol's file, where the record's came from one.")
 @click.option("--fold", help="Whose head, where the run fitted one a fold.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown a file."
+)
 @click.option("--device", help="cpu, cuda, cuda:1; the GPU where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a file, a line each.")
 def predict(
@@ -621,17 +716,15 @@ def predict(
     files: tuple[Path, ...],
     weights: str | None,
     backbone: str | None,
+    protocol: str | None,
     fold: str | None,
     top: int,
     device: str | None,
     as_json: bool,
 ) -> int:
-    r"""Apply a finished run's head to new images or videos.
+    """Apply a finished run's head to new images or videos.
 
     On the run's own items it gives the recorded scores.
-
-    \b
-    Example: rsbench predict results/runs/.../resnet_rs_50-none-s0-1a2b3c4d.json clip.mp4
     """
     from rsbench.data.roots import cache_root
     from rsbench.predicting import predict_files
@@ -641,6 +734,7 @@ def predict(
         files,
         cache_root=cache_root(),
         backbone=backbone,
+        protocol=protocol,
         weights=weights,
         fold=fold,
         device=device or _default_device(),
@@ -663,16 +757,12 @@ def predict(
 # ---------------------------------------------------------------------------- new and check
 
 
-@commands.command()
+@commands.command(epilog=_examples("rsbench new task birds"))
 @click.argument("kind", type=click.Choice(["task", "backbone"]))
 @click.argument("name")
 @click.option("--into", type=RESULTS, default=".", help="Folder to write it in.")
 def new(kind: Literal["task", "backbone"], name: str, into: Path) -> None:
-    r"""Write a small working plug-in, NAME.py, to start from.
-
-    \b
-    Example: rsbench new task birds
-    """
+    """Write a small working plug-in, NAME.py, to start from."""
     from rsbench.registry import everything
     from rsbench.templates import write_plugin
 
@@ -681,18 +771,15 @@ def new(kind: Literal["task", "backbone"], name: str, into: Path) -> None:
     click.echo(f"{path} is written; `rsbench check {kind} {path}` tries it.")
 
 
-@commands.command()
+@commands.command(epilog=_examples("rsbench check task kinetics400"))
 @click.argument("kind", type=click.Choice(["task", "backbone"]))
 @click.argument("name")
 @click.option("--data", type=FILE, help="Check the real data too.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(kind: str, name: str, data: Path | None, as_json: bool) -> int:
-    r"""Try a plug-in: counts, labels, ids, decoding, shapes, preprocessing, determinism.
+    """Try a plug-in: counts, labels, ids, decoding, shapes, preprocessing, determinism.
 
     NAME is a registered name, a path, or the NAME.py in this folder.
-
-    \b
-    Example: rsbench check task kinetics400
     """
     from rsbench.checks import check_backbone, check_task
     from rsbench.data.roots import cache_root
@@ -726,15 +813,11 @@ def _print_checks(checks: Sequence[Check], *, as_json: bool) -> int:
     return 0 if all(each.ok for each in checks) else 1
 
 
-@commands.command()
-@click.option("--results", type=RESULTS, default="results", show_default=True)
-@click.option("--json", "as_json", is_flag=True)
+@commands.command(epilog=_examples("rsbench doctor"))
+@click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def doctor(results: Path, as_json: bool) -> int:
-    r"""Examine data, weights, decoder, disk, versions and plug-ins on this machine.
-
-    \b
-    Example: rsbench doctor
-    """
+    """Examine data, weights, decoder, disk, versions and plug-ins on this machine."""
     from rsbench.data.roots import cache_root
     from rsbench.doctor import examine
 
@@ -744,24 +827,16 @@ def doctor(results: Path, as_json: bool) -> int:
 # ---------------------------------------------------------------------------- data
 
 
-@commands.group()
+@commands.group(epilog=_examples("rsbench data where kinetics400"))
 def data() -> None:
-    r"""Say where a task's data is looked for, check it, or write its sample.
-
-    \b
-    Example: rsbench data where kinetics400
-    """
+    """Say where a task's data is looked for, check it, or write its sample."""
 
 
-@data.command("where")
+@data.command("where", epilog=_examples("rsbench data where kinetics400"))
 @click.argument("task")
-@click.option("--data", "given", type=FILE)
+@click.option("--data", "given", type=FILE, help="Folder (or CSV) of the data set.")
 def data_where(task: str, given: Path | None) -> None:
-    r"""Say where the data of TASK is looked for, and what was found.
-
-    \b
-    Example: rsbench data where kinetics400
-    """
+    """Say where the data of TASK is looked for, and what was found."""
     from rsbench.data.roots import config_path, find_root, variable_name
     from rsbench.registry import find_task
 
@@ -775,36 +850,34 @@ def data_where(task: str, given: Path | None) -> None:
     click.echo(spec.how_to_get)
 
 
-@data.command("sample")
+@data.command("sample", epilog=_examples("rsbench data sample kinetics400 my-sample"))
 @click.argument("task")
 @click.argument("folder", type=RESULTS)
 def data_sample(task: str, folder: Path) -> None:
-    r"""Write the sample of TASK into FOLDER (new or empty), in the layout of the real data set.
-
-    \b
-    Example: rsbench data sample kinetics400 my-sample
-    """
+    """Write the sample of TASK into FOLDER (new or empty), in the layout of the real data set."""
     from rsbench.registry import find_task
 
     spec = find_task(task).spec
     if folder.exists() and any(folder.iterdir()):
         raise RsbenchError(f"{folder} must be new or empty to take a sample; it holds files.")
-    folder.mkdir(parents=True, exist_ok=True)
-    spec.sample.write(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        spec.sample.write(folder)
+    except OSError as error:
+        raise RsbenchError(
+            f"The sample of {spec.name} can't be written into {folder}: {error.strerror or error};"
+            " free some space, or name a folder that is yours to write."
+        ) from error
     num_files = sum(path.is_file() for path in folder.rglob("*"))
     click.echo(f"{folder} holds the sample of {spec.name}: {num_files} files.")
 
 
-@data.command("check")
+@data.command("check", epilog=_examples("rsbench data check kinetics400 --data DIR"))
 @click.argument("task")
-@click.option("--data", "given", type=FILE)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--data", "given", type=FILE, help="Folder (or CSV) of the data set.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def data_check(task: str, given: Path | None, as_json: bool) -> int:
-    r"""Check the configured data of TASK (or --data) through the real loader.
-
-    \b
-    Example: rsbench data check kinetics400 --data DIR
-    """
+    """Check the configured data of TASK (or --data) through the real loader."""
     from rsbench.checks import check_task
     from rsbench.data.roots import cache_root, find_root
     from rsbench.registry import find_task

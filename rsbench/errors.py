@@ -42,6 +42,12 @@ class RulerError(RsbenchError):
 
 
 class RunError(RsbenchError):
-    """The work itself failed (too many unreadable items, no disk); exit code 1."""
+    """The work itself failed (too many unreadable items, a worker that died); exit code 1."""
 
     exit_code = 1
+
+
+class DiskError(RunError):
+    """The disk can't take a file: it is full or read-only. The user's to mend; exit code 2."""
+
+    exit_code = 2

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from rsbench.assembly import Assembled
-from rsbench.cells import Cell, assemble_cell
+from rsbench.cells import Cell, assemble_cell, settings_of
+from rsbench.data.features import extraction_bytes
 from rsbench.data.loaders import read_views
 from rsbench.errors import MediaError
 from rsbench.media.transforms import normalise
@@ -18,7 +19,6 @@ from rsbench.recording import key_of, ruler_of
 from rsbench.records import store
 from rsbench.specs import Item, Reading, Views
 
-_FLOAT_BYTES = 4
 _HALF_BYTES = 2
 
 
@@ -31,11 +31,12 @@ class Estimate:
     num_train: int
     num_test: int
     num_views: int
-    """Forward passes over train and test views together."""
+    """Views of train, validation and test items that the network is shown, once each."""
     media_bytes: int
     """Size of the files to be read, once each."""
     cache_bytes: int
-    """Features of all views, float32, as the cache keeps them."""
+    """What the cache keeps: features of all views in float32, or class scores where nothing
+    trains."""
     view_score_bytes: int
     """Scores of every test view in half precision, if all were kept."""
     seconds: float | None
@@ -47,27 +48,52 @@ def estimate(cell: Cell) -> Estimate:
     """Count what a cell would read, keep and take; measures one item."""
     gathered = cell.gathered
     views = cell.predict_reading.views.num_views
-    passes = cell.protocol.spec.train_passes(cell.recipe) if cell.protocol.spec.trains else 0.0
+    protocol = cell.protocol.spec
+    passes = protocol.train_passes(cell.recipe) if protocol.trains else 0.0
     num_test_views = gathered.num_expected * views
     assembled = assemble_cell(cell)
     key = key_of(cell, assembled, ruler_of(cell))
-    width = assembled.model.feature_width
+    settings = settings_of(cell.request, key)
+    width = assembled.model.feature_width if protocol.trains else len(gathered.classes)
     items = _distinct_items(cell)
     per_view = _seconds_per_view(cell, assembled, items)
+    if passes > 1:  # The network changes from fold to fold: nothing is shared or kept of train.
+        num_views = num_test_views + gathered.num_train
+        num_passes = num_test_views + passes * gathered.num_train
+        kept = [(gathered.num_expected, cell.predict_reading)]
+    else:
+        kept = _frozen_looks(cell)
+        num_views = sum(count * reading.views.num_views for count, reading in kept)
+        num_passes = num_views
     return Estimate(
         finished=store.find(cell.request.results, key) is not None,
         num_train=gathered.num_train,
         num_test=gathered.num_expected,
-        num_views=num_test_views + gathered.num_train,
+        num_views=num_views,
         media_bytes=sum(
             item.source.stat().st_size for item in items if isinstance(item.source, Path)
         ),
-        cache_bytes=(num_test_views + gathered.num_train) * width * _FLOAT_BYTES,
+        cache_bytes=sum(
+            extraction_bytes(count, reading, settings, width=width) for count, reading in kept
+        ),
         view_score_bytes=num_test_views * len(gathered.classes) * _HALF_BYTES,
-        seconds=None
-        if per_view is None
-        else per_view * (num_test_views + passes * gathered.num_train),
+        seconds=None if per_view is None else per_view * num_passes,
     )
+
+
+def _frozen_looks(cell: Cell) -> list[tuple[int, Reading]]:
+    """Give what a frozen network looks at: how many items, how; folds share what they look at."""
+    looks: dict[tuple[tuple[str, ...], Reading], int] = {}
+    for fold in cell.gathered.folds:
+        for item_set, reading in (
+            (fold.train, cell.fit_reading),
+            (fold.validation, cell.fit_reading),
+            (fold.test, cell.predict_reading),
+        ):
+            if item_set is not None:
+                ids = tuple(item.id for item in item_set.pool)
+                looks[ids, reading] = len(ids)
+    return [(count, reading) for (_, reading), count in looks.items()]
 
 
 def _distinct_items(cell: Cell) -> list[Item]:
@@ -82,11 +108,12 @@ def _distinct_items(cell: Cell) -> list[Item]:
 
 
 def _seconds_per_view(cell: Cell, assembled: Assembled, items: Sequence[Item]) -> float | None:
-    """Time one view of the first readable item; the forward pass is timed when warm."""
+    """Time one view of a readable item, when the reader and the network are warm."""
     reading: Reading = replace(cell.predict_reading, views=Views())
     for item in items[:5]:
-        started = time.perf_counter()
         try:
+            read_views(item, reading)
+            started = time.perf_counter()
             views = read_views(item, reading)
         except MediaError:
             continue

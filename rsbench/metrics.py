@@ -14,7 +14,7 @@ Shape letters: N items, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -82,21 +82,28 @@ def evaluate_metric(
     value = math.fsum(values) / len(values)
     if not math.isfinite(value):
         raise DataError(f"The metric {metric.name} must be finite, was {value}; check its input.")
-    low, high, kind = _interval(metric, per_item, folds if len(values) > 1 else (), seed)
+    strata = list(targets) if metric.level == "class" else []
+    low, high, kind = _interval(metric, per_item, folds if len(values) > 1 else (), strata, seed)
     apart = tuple(values) if len(values) > 1 else ()
     return Score(value, low, high, len(targets), kind, apart, per_item)
 
 
 def _interval(
-    metric: Metric, per_item: NDArray[np.float64] | None, folds: Sequence[str], seed: int
+    metric: Metric,
+    per_item: NDArray[np.float64] | None,
+    folds: Sequence[str],
+    strata: Sequence[Hashable],
+    seed: int,
 ) -> tuple[float | None, float | None, str]:
     if per_item is None:
         return None, None, ""
     if folds:
-        return *bootstrap_mean(fold_weights(folds) * per_item, seed=seed), "bootstrap"
+        per_item = fold_weights(folds) * per_item
+        strata = list(zip(folds, strata, strict=True)) if strata else folds
+        return *bootstrap_mean(per_item, strata=strata, seed=seed), "bootstrap"
     if metric.proportion:
         return *wilson(float(per_item.sum()), len(per_item)), "wilson"
-    return *bootstrap_mean(per_item, seed=seed), "bootstrap"
+    return *bootstrap_mean(per_item, strata=strata, seed=seed), "bootstrap"
 
 
 def fold_weights(folds: Sequence[str]) -> NDArray[np.float64]:
@@ -228,8 +235,8 @@ TOP5 = Metric(name="top5", compute=_top5, per_item=_hits_top5, proportion=True)
 MEAN_PER_CLASS = Metric(
     name="mean_per_class", compute=_mean_per_class, per_item=_class_weighted_hits, level="class"
 )
-"""Top-1 of each class that occurs, averaged over these classes. The bootstrap of its weighted items
-does not hold class counts fixed, so that its interval is a little wide."""
+"""Top-1 of each class that occurs, averaged over these classes. Its bootstrap resamples within
+classes."""
 
 MEAN_AVERAGE_PRECISION = Metric(
     name="mean_average_precision", compute=_mean_average_precision, level="class"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsbench.assembly import assemble, choose_weights
+from rsbench.assembly import assemble, check_device, choose_weights
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
@@ -70,6 +70,7 @@ def predict_files(
     *,
     cache_root: Path,
     backbone: str | None = None,
+    protocol: str | None = None,
     weights: str | None = None,
     fold: str | None = None,
     device: str = "cpu",
@@ -82,18 +83,26 @@ def predict_files(
         files: Images or videos.
         cache_root: As in `RunRequest`.
         backbone: Needed where the record's backbone came from a file: ``./net.py:build``.
+        protocol: Needed where the record's protocol came from a file.
         weights: Needed where the record's weights came from a file.
         fold: Whose head, where the run fitted one a fold.
         device: Where to run.
         batch_size: Views a forward pass.
 
     Raises:
-        RecordError: The head is missing, or the network is not the recorded one.
+        RecordError: The head is missing, the network is not the recorded one, or the run gave no
+            class scores of images or videos.
         RsbenchError: A name can't be resolved any more.
     """
+    check_device(device)
     stored = store.Stored(record_path, store.read(record_path))
     record = stored.record
-    protocol = find_protocol(record.protocol.name).spec
+    if record.task.target not in {"class", "multilabel"} or record.task.modality == "volume":
+        raise RecordError(
+            f"{stored.name} must give class scores of images or videos to predict files, and its"
+            f" task asks for {record.task.target} of {record.task.modality} items."
+        )
+    spoken = find_protocol(protocol or record.protocol.name).spec
     spec = find_backbone(backbone or record.backbone.name).spec
     part = record.backbone
     seen = InputSpec(
@@ -154,7 +163,7 @@ def predict_files(
             work_root=cache_root / "work" / key,
         ),
     )
-    predictions = predict_checked(protocol, request)
+    predictions = predict_checked(spoken, request)
     return FilePredictions(
         classes=head.classes, values=predictions.values, failures=predictions.failures
     )

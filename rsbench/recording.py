@@ -222,6 +222,8 @@ def _chosen(outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar]:
 
 def scores_of(cell: Cell, outcomes: Sequence[FoldOutcome]) -> dict[str, Score]:
     """Score every metric of the task over all folds."""
+    num_scored = sum(len(each.fold.test) for each in outcomes)
+    assert num_scored == cell.gathered.num_expected, "every expected item is scored, once"
     return {
         metric.name: evaluate_metric(
             metric,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,8 +36,9 @@ def run(request: RunRequest) -> Finished:
         RsbenchError: The user's words or data are wrong (exit code 2).
         RunError: The work failed: too many unreadable items, a full disk (exit code 1).
     """
+    cell = prepare(request)
     store.check_writable(request.results)
-    return run_cell(prepare(request))
+    return run_cell(cell)
 
 
 def run_cell(cell: Cell) -> Finished:
@@ -49,6 +50,8 @@ def run_cell(cell: Cell) -> Finished:
     key = key_of(cell, assembled, ruler)
     finished = None if request.again else store.find(request.results, key)
     if finished is not None:
+        data = finished.record.data
+        _check_max_failed(request, [*data.failed, *data.train_failed], kept=True)
         return Finished(record=finished.record, path=finished.path, reused=True)
     settings = settings_of(request, key)
     outcomes = [_run_fold(cell, assembled, fold, settings) for fold in cell.gathered.folds]
@@ -74,7 +77,7 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
             target=cell.task.target,
             recipe=cell.recipe,
             reading=cell.fit_reading,
-            flip=cell.task.flip,
+            flip=cell.task.sample.flip if cell.sample else cell.task.flip,
             seed=cell.request.seed,
             settings=settings,
         )
@@ -103,15 +106,26 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
 
 def _check_failures(cell: Cell, outcomes: Sequence[FoldOutcome]) -> None:
     failures = [failure for each in outcomes for failure in each.predictions.failures]
-    allowed = cell.request.max_failed
-    if allowed is not None and len(failures) > allowed:
-        first = failures[0]
-        raise RunError(
-            f"{len(failures)} items can't be read and --max-failed allows {allowed}: the first is"
-            f" {first.id}: {first.reason}. No record was written."
-        )
+    in_train = [failure for each in outcomes for failure in each.fitted.failures]
+    described = [{"id": each.id, "reason": each.reason} for each in [*failures, *in_train]]
+    _check_max_failed(cell.request, described, kept=False)
     if len(failures) == cell.gathered.num_expected:
         raise RunError(
             f"No item of {cell.task_name} could be read, so there is no score: the first is"
             f" {failures[0].id}: {failures[0].reason}."
         )
+
+
+def _check_max_failed(
+    request: RunRequest, failed: Sequence[Mapping[str, str]], *, kept: bool
+) -> None:
+    """Hold a run, new or found, to the number of unreadable items the user allows."""
+    reasons = {each["id"]: each["reason"] for each in failed}
+    if request.max_failed is None or len(reasons) <= request.max_failed:
+        return
+    first, reason = next(iter(reasons.items()))
+    raise RunError(
+        f"--max-failed allows {request.max_failed} unreadable items and there are {len(reasons)};"
+        f" the first is {first}: {reason}."
+        f" {'The finished record stays' if kept else 'No record was written'}."
+    )

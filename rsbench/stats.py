@@ -10,7 +10,7 @@ An Introduction to the Bootstrap, chapter 13 (percentile interval).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -76,6 +76,7 @@ def wilson(successes: float, n: int, *, confidence: float = 0.95) -> Interval:
 def bootstrap_mean(
     values: ArrayLike,
     *,
+    strata: Sequence[Hashable] = (),
     confidence: float = 0.95,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
@@ -84,6 +85,8 @@ def bootstrap_mean(
 
     Args:
         values: One finite score an item, (N,), in any order.
+        strata: What items are resampled within, (N,): their classes for a mean per class, whose
+            class counts stay as they are. Empty resamples among all items.
         confidence: Two-sided level, in (0, 1).
         seed: Of the resampling; the same seed gives the same interval.
         num_resamples: How many means are drawn.
@@ -91,7 +94,12 @@ def bootstrap_mean(
     Raises:
         DataError: There are no values, or one is not finite.
     """
-    means = _resampled_means(_finite(values), seed=seed, num_resamples=num_resamples)
+    values_N = _finite(values)
+    generator = np.random.default_rng(seed)
+    means = np.zeros(num_resamples)
+    for rows in _rows_by_stratum(strata, len(values_N)):
+        part = _resampled_means(values_N[rows], generator, num_resamples=num_resamples)
+        means += part * (len(rows) / len(values_N))
     low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(float(low), float(high))
 
@@ -158,11 +166,21 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     return values_N
 
 
+def _rows_by_stratum(strata: Sequence[Hashable], n: int) -> list[list[int]]:
+    """Give the rows of each stratum, in the order of the strata's names, not of the items."""
+    if not strata:
+        return [list(range(n))]
+    assert len(strata) == n
+    rows: dict[Hashable, list[int]] = {}
+    for row, stratum in enumerate(strata):
+        rows.setdefault(stratum, []).append(row)
+    return [rows[stratum] for stratum in sorted(rows, key=repr)]
+
+
 def _resampled_means(
-    values_N: NDArray[np.float64], *, seed: int, num_resamples: int
+    values_N: NDArray[np.float64], generator: np.random.Generator, *, num_resamples: int
 ) -> NDArray[np.float64]:
     """Draw means of resampled items, (num_resamples,); the order of the items does not matter."""
-    generator = np.random.default_rng(seed)
     n = len(values_N)
     distinct_M, counts_M = np.unique(values_N, return_counts=True)
     if len(distinct_M) <= _MAX_DISTINCT:

@@ -157,6 +157,7 @@ def _task(kind: Kind) -> Task:
             write=functools.partial(write_motion_segments, layout="csv file"),
             clip=ClipSpec(frames=16, stride=1),
             pixels=64,
+            flip=False,
         ),
         title="Own images or videos listed in a CSV",
         how_to_get=(

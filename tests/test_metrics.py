@@ -162,3 +162,17 @@ def test_the_mean_of_folds_counts_each_fold_alike() -> None:
     assert np.mean(fold_weights(folds) * apart.per_item) == pytest.approx(0.5)
     pooled = evaluate_metric(TOP1, *arguments, folds=folds, averaging="pooled")
     assert (pooled.value, pooled.folds, pooled.interval) == (0.25, (), "wilson")
+
+
+def test_the_interval_of_a_mean_per_class_stays_inside_the_possible_values():
+    # Two classes of unequal size, one of them always right: by hand, the mean per class lies
+    # between 1/2 (the other class all wrong) and 1; resampling over classes' borders left it.
+    targets = [0] * 3 + [1] * 17
+    right, wrong = np.array([0.9, 0.1]), np.array([0.9, 0.1])
+    predictions = [right] * 3 + [np.array([0.1, 0.9])] * 12 + [wrong] * 5
+
+    score = evaluate_metric(MEAN_PER_CLASS, targets, predictions)
+
+    assert score.value == pytest.approx((1 + 12 / 17) / 2)
+    assert score.low is not None and score.high is not None
+    assert 0.5 <= score.low < score.value < score.high <= 1.0

@@ -12,6 +12,9 @@ from rsbench.errors import RecordError
 if TYPE_CHECKING:
     import numpy as np
 
+_FACTS = "rsbench.head"
+"""Name of the metadata: JSON with the class names and the names of the folds."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
@@ -22,7 +25,7 @@ class Head:
 
 
 def to_bytes(arrays: Mapping[str, Mapping[str, np.ndarray]], *, classes: Sequence[str]) -> bytes:
-    """Write the arrays of every fold.
+    """Give the bytes of the file; equal arrays give equal bytes.
 
     Args:
         arrays: Fold name ("" where there is one fold only) -> name -> array.
@@ -32,11 +35,13 @@ def to_bytes(arrays: Mapping[str, Mapping[str, np.ndarray]], *, classes: Sequenc
     from safetensors.numpy import save
 
     flat = {
-        f"{fold}/{name}" if fold else name: np.ascontiguousarray(array)
+        # Not ascontiguousarray, which makes a scalar (BatchNorm's counter) an array of one.
+        f"{fold}/{name}" if fold else name: np.asarray(array, order="C")
         for fold, named in arrays.items()
         for name, array in named.items()
     }
-    facts = {"classes": json.dumps(list(classes)), "folds": json.dumps(list(arrays))}
+    # One entry: safetensors writes several in any order, and equal heads must be equal bytes.
+    facts = {_FACTS: json.dumps({"classes": list(classes), "folds": list(arrays)})}
     return save(flat, metadata=facts)
 
 
@@ -56,8 +61,8 @@ def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:
 
     try:
         header_length = int.from_bytes(content[:8], "little")
-        facts = json.loads(content[8 : 8 + header_length])["__metadata__"]
-        folds, classes = json.loads(facts["folds"]), json.loads(facts["classes"])
+        facts = json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"][_FACTS])
+        folds, classes = facts["folds"], facts["classes"]
         flat = load(content)
     except (SafetensorError, KeyError, ValueError) as error:
         raise RecordError(

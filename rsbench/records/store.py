@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsbench.digests import digest_bytes
-from rsbench.errors import RecordError, RunError
+from rsbench.errors import DiskError, RecordError
 from rsbench.records.predictions import (
     ItemScores,
     PredictionTable,
@@ -51,10 +51,8 @@ _KEY_LENGTHS = (8, 16, 64)
 """How much of the key names a file: more where the shorter name belongs to another record."""
 
 
-class ResultsFolderError(RunError):
+class ResultsFolderError(DiskError):
     """The results folder can't take a result: read-only, full, or no folder. The user's to mend."""
-
-    exit_code = 2
 
 
 class Stored(NamedTuple):
@@ -130,6 +128,21 @@ def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
                 former = None
             _replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
     return path
+
+
+def write_page(path: Path, text: str) -> None:
+    """Save a page drawn from the records, whole or not at all, in an existing folder.
+
+    Raises:
+        ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
+    """
+    with _explained(path.name, path.parent):
+        temporary = _temporary_path(path.parent)
+        try:
+            _write_through(temporary, text.encode())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def find(root: Path, key: str) -> Stored | None:

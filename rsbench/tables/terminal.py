@@ -17,7 +17,7 @@ from rsbench.tables.table import Tables
 
 _NAME_WIDTH = 30
 """Names up to so many letters stay in one piece."""
-_HEADER_WIDTH = 13
+_HEADER_WIDTH = 14
 """Headers of numbers break after so many letters."""
 
 

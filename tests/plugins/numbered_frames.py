@@ -43,9 +43,7 @@ def load(root: Path, split: str) -> specs.Split:
     with (root / "labels.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["split"] == split]
     items = [
-        specs.Item(
-            id=row["path"], source=root / row["path"], target=CLASSES.index(row["label"])
-        )
+        specs.Item(id=row["path"], source=root / row["path"], target=CLASSES.index(row["label"]))
         for row in rows
     ]
     return specs.Split(items=tuple(items), classes=CLASSES, num_official=len(items))
@@ -76,9 +74,7 @@ TASK = specs.Task(
     metrics=(TOP1,),
     load=load,
     folds=(specs.Fold(train="train", test="test"),),
-    sample=specs.Sample(
-        write=write_sample, pixels=SIDE, views=specs.Views(clips=3, crops=3)
-    ),
+    sample=specs.Sample(write=write_sample, pixels=SIDE, views=specs.Views(clips=3, crops=3)),
     clip=specs.ClipSpec(frames=4, stride=2),
     views=specs.Views(clips=3, crops=3),
     flip=False,
@@ -100,9 +96,7 @@ class Reader(nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Map (N, 3, T, H, W) or (N, 3, H, W) to the numbers read, divided by `UNIT`."""
         frames = batch if batch.ndim == 5 else batch[:, :, None]
-        mean, std = (
-            torch.tensor(value)[:, None, None, None] for value in (INPUT.mean, INPUT.std)
-        )
+        mean, std = (torch.tensor(value)[:, None, None, None] for value in (INPUT.mean, INPUT.std))
         pixels = (frames * std + mean).mul(255).round().clamp(0, 255).byte()
         numbers = [[number_of(frame) for frame in clip.permute(1, 2, 3, 0)] for clip in pixels]
         return self.norm(torch.tensor(numbers) / UNIT)
@@ -115,7 +109,7 @@ class Reader(nn.Module):
 def number_of(frame: torch.Tensor) -> float:
     """Read one frame (H, W, 3)."""
     try:
-        return float(read_barcode(frame.numpy()))
+        return float(read_barcode(frame.cpu().numpy()))
     except MediaError:
         return UNREAD
 
