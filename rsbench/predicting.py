@@ -128,6 +128,12 @@ def predict_files(
             f"{record_path.name} was made with weights {record.weights.digest[:12]}; these are"
             f" {assembled.weights.digest[:12]}. Name the same ones with --weights."
         )
+    if assembled.numeric_digest != part.numeric_digest:
+        raise RecordError(
+            f"{record_path.name} was made with a {part.name} that gave other outputs under the same"
+            " weights; take the rsbench or the file of that run (the record names its commit), or"
+            " run it again."
+        )
     head = heads.from_bytes(
         store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
     )

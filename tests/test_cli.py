@@ -26,8 +26,7 @@ from command_line import (
 )
 from records_factory import save_record, some_hits
 
-from rsbench import cli
-from rsbench.cli import commands
+from rsbench.cli import commands, progress
 from rsbench.records import store
 from rsbench.records.schema import MetricPart
 
@@ -382,8 +381,8 @@ def test_progress_that_goes_to_a_file_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter([0.0, 0.0, 20.0, 40.0, 50.0, 80.0])
-    monkeypatch.setattr(cli, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    with cli._progress() as report:
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with progress.reporter() as report:
         for done in (10, 20, 30, 35, 100):
             report("features", done, 100)
     printed = capsys.readouterr()

@@ -27,10 +27,10 @@ SAME_FLOOR = {
 # Dependency -> where it may be imported, by the start of the path.
 DOORS = {
     "av": ("rsbench/media/video.py",),
-    "click": ("rsbench/cli.py",),
+    "click": ("rsbench/cli/",),
     "mmengine": ("rsbench/training/", "rsbench/environment.py"),
     "pyarrow": ("rsbench/records/",),
-    "rich": ("rsbench/cli.py", "rsbench/tables/terminal.py"),
+    "rich": ("rsbench/cli/progress.py", "rsbench/tables/terminal.py"),
     "sklearn": (
         "rsbench/probes/",
         "rsbench/metrics.py",

@@ -24,6 +24,7 @@ from numbered_world import LABELS_OF_TEST, LENGTHS, Done, read_done, request_of,
 
 from rsbench import cli, runner
 from rsbench.cells import RunRequest
+from rsbench.errors import RecordError
 from rsbench.media.barcode import barcode_frames
 from rsbench.media.image import write_image
 from rsbench.media.video import write_video
@@ -296,6 +297,22 @@ def test_the_head_of_a_run_gives_its_own_items_their_scores_again(
     np.testing.assert_allclose(np.stack(answer.values[:-1]), scores(done), atol=1e-5)
     assert answer.values[-1] is None
     assert [failure.id for failure in answer.failures] == ["8:damaged.mp4"]
+
+
+def test_a_network_whose_code_has_changed_is_not_taken_for_the_recorded_one(
+    data: Path, tmp_path: Path, own_network: Mapping[str, str]
+) -> None:
+    done = run(data, tmp_path, **own_network, protocol="evaluate")
+    (tmp_path / "net.py").write_text(NETWORK.replace("nn.ReLU()", "nn.GELU()"))
+
+    with pytest.raises(RecordError, match="gave other outputs under the same weights"):
+        predict_files(
+            done.path,
+            [data / READABLE[0]],
+            cache_root=tmp_path / "cache",
+            backbone=f"{tmp_path / 'net.py'}:build",
+            weights=own_network["weights"],
+        )
 
 
 def test_predict_prints_the_recorded_scores(data: Path, tmp_path: Path) -> None:

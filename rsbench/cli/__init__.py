@@ -1,0 +1,63 @@
+"""The command line: words in, lines out; nothing else parses or prints.
+
+Exit codes: 0 done, 1 the work failed, 2 the user's words or data are wrong. What goes wrong by
+the user's hand is one line on standard error; results go to standard output, progress to standard
+error.
+
+One file holds one group of verbs and imports nothing heavy before a verb is called; the last lines
+of this file name every verb.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from rsbench import __version__
+from rsbench.cli import data, doctor, listing, plugins, predict, run, tables
+from rsbench.cli.options import examples
+from rsbench.errors import RsbenchError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = commands.main(args=arguments, prog_name="rsbench", standalone_mode=False)
+    except RsbenchError as error:
+        click.echo(f"rsbench: {error}", err=True)
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        click.echo(f"rsbench: {error.format_message()}", err=True)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("rsbench: stopped; what was finished is kept.", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples("rsbench run --task kinetics400"),
+)
+@click.version_option(__version__, prog_name="rsbench")
+def commands() -> None:
+    """How well does a visual backbone transfer, to images and to video?"""
+
+
+for verb in (
+    run.run,
+    tables.table,
+    listing.ls,
+    listing.show,
+    predict.predict,
+    plugins.new,
+    plugins.check,
+    doctor.doctor,
+    data.data,
+):
+    commands.add_command(verb)

@@ -1,0 +1,205 @@
+"""`rsbench run`: every cell of the grid in its turn, or with --dry-run what it would be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rsbench.cli.grid import MOST_SEED, requests_of
+from rsbench.cli.options import FILE, RECORDS, RESULTS, examples
+from rsbench.cli.printing import bytes_in_words, duration_in_words, record_in_words, record_json
+from rsbench.cli.progress import reporter
+from rsbench.cli.tables import print_tables
+from rsbench.errors import RsbenchError
+
+if TYPE_CHECKING:
+    from rsbench.cells import Cell, RunRequest
+    from rsbench.estimate import Estimate
+    from rsbench.runner import Finished
+
+
+@click.command(
+    epilog=examples(
+        "rsbench run --task kinetics400",
+        "rsbench run --task folder --data DIR --backbone resnet_rs_50,./net.py:build --seeds 0,1,2",
+    )
+)
+@click.option("--task", "tasks", required=True, help="Task, or several by commas; or ./mine.py.")
+@click.option("--backbone", "backbones", help="Backbone, or several by commas; or ./net.py:build.")
+@click.option(
+    "--protocol",
+    "protocols",
+    default="linear_probe",
+    show_default=True,
+    help="Protocol, or several by commas.",
+)
+@click.option("--data", type=FILE, help="Folder (or CSV) of the data set.")
+@click.option("--weights", default="none", show_default=True, help="none, a known name, or a file.")
+@click.option("--seed", type=click.IntRange(0, MOST_SEED), help="One seed.  [default: 0]")
+@click.option("--seeds", help="Several by commas, instead of --seed: 0,1,2.")
+@click.option("--limit", type=click.IntRange(min=1), help="Items a split: seeded, stratified.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option("--pixels", type=click.IntRange(min=8), help="Side of the input.")
+@click.option("--frames", type=click.IntRange(min=1), help="Frames per clip.")
+@click.option("--stride", type=click.IntRange(min=1), help="Frames of the video per clip frame.")
+@click.option("--max-failed", type=click.IntRange(min=0), help="Stop (1) at more unreadable items.")
+@click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
+@click.option("--device", help="cpu, cuda, cuda:1; the GPU where there is one.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Views a forward pass; no score depends on it.",
+)
+@click.option("--workers", type=click.IntRange(min=0), help="Loader processes.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16", "fp16"]),
+    default="float32",
+    show_default=True,
+    help="Of the network; bf16 and fp16 by autocast.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run, and its size; run nothing.")
+@click.option("--again", is_flag=True, help="Run even if the same run is finished.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a finished cell, a line each."
+)
+def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, taken apart below
+    """Run backbones on tasks under protocols, and leave one record each.
+
+    A task without configured data runs on its embedded sample and says so.
+    """
+    code = 0
+    finished = []
+    said: set[str] = set()
+    requests = requests_of(words)
+    for request in requests:
+        try:
+            if words["dry_run"]:
+                _dry_run(request, as_json=words["as_json"])
+            else:
+                finished.append(_run_cell(request, as_json=words["as_json"]))
+        # One bad cell must not cost the finished ones, nor those still to come, whatever it raises:
+        # plug-ins are anybody's code.
+        except Exception as error:
+            if len(requests) == 1:
+                raise
+            code = max(code, error.exit_code if isinstance(error, RsbenchError) else 1)
+            # What is wrong with the data is wrong in every cell, and said once.
+            if str(error) not in said:
+                said.add(str(error))
+                _report_cell(request, error)
+    if finished and not words["as_json"]:
+        _print_tables_of(finished, words["results"])
+    return code
+
+
+def _report_cell(request: RunRequest, error: Exception) -> None:
+    """Say which cell of a grid failed and why; a plug-in's own fault with its traceback."""
+    cell = f"{request.task}, {request.backbone}, {request.protocol}, seed {request.seed}"
+    if isinstance(error, RsbenchError):
+        click.echo(f"rsbench: {cell}: {error}", err=True)
+        return
+    click.echo(f"rsbench: {cell}: stopped by this {type(error).__name__}:", err=True)
+    traceback.print_exception(error)
+
+
+def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
+    from rsbench.cells import prepare
+    from rsbench.records import store
+    from rsbench.runner import run_cell
+
+    with reporter() as report:
+        cell = prepare(dataclasses.replace(request, progress=report))
+        store.check_writable(request.results)
+        if not as_json:
+            _introduce(cell)
+        finished = run_cell(cell)
+    if as_json:
+        described = record_json(finished.record, finished.path) | {"reused": finished.reused}
+        click.echo(json.dumps(described))
+    elif finished.reused:
+        commit = finished.record.environment.get("commit") or "unknown"
+        click.echo(
+            f"  finished before, not run again: {finished.path} (commit {str(commit)[:12]});"
+            " --again runs it."
+        )
+    else:
+        click.echo(f"  {record_in_words(finished.record)}\n  record: {finished.path}")
+    return finished
+
+
+def _introduce(cell: Cell) -> None:
+    """Say what is about to run; on a sample, that it is one comes first."""
+    request, gathered = cell.request, cell.gathered
+    if cell.sample and cell.task_name != request.task:
+        click.echo(
+            f"{request.task}: no data is configured, so this runs the embedded sample"
+            f" {cell.task_name} (synthetic; its numbers say nothing of the real data set)."
+        )
+    counted = f"{gathered.num_expected} test"
+    if gathered.num_train:
+        counted = f"{gathered.num_train} train, {counted}"
+    seen = f"{cell.input.frames} x {cell.input.stride} x {cell.input.pixels}"
+    click.echo(
+        f"{cell.task_name} · {cell.backbone.spec.name} · {cell.protocol.spec.name}"
+        f" · seed {request.seed} · weights {cell.weights.name}: {counted} items at {seen}"
+    )
+    if gathered.missing:
+        shown = ", ".join(gathered.missing[:3]) + (", ..." if len(gathered.missing) > 3 else "")
+        click.echo(f"  listed and not here: {len(gathered.missing)} ({shown})")
+    for note in gathered.notes:
+        click.echo(f"  note: {note}")
+
+
+def _dry_run(request: RunRequest, *, as_json: bool) -> None:
+    from rsbench.cells import prepare
+    from rsbench.estimate import estimate
+
+    cell = prepare(request)
+    size = estimate(cell)
+    if as_json:
+        described = {
+            "task": cell.task_name,
+            "backbone": cell.backbone.spec.name,
+            "protocol": cell.protocol.spec.name,
+            "seed": request.seed,
+            **dataclasses.asdict(size),
+        }
+        click.echo(json.dumps(described))
+        return
+    _introduce(cell)
+    click.echo("\n".join(f"  {line}" for line in _estimate_lines(size)))
+
+
+def _estimate_lines(size: Estimate) -> list[str]:
+    if size.finished:
+        return ["finished before: it would be shown, not run"]
+    time = "unknown: none of the first items could be read"
+    if size.seconds is not None:
+        time = f"roughly {duration_in_words(size.seconds)}, from one item measured"
+    return [
+        f"would run: {size.num_train} train and {size.num_test} test items, {size.num_views} views",
+        f"reads {bytes_in_words(size.media_bytes)} of media",
+        f"cache: {bytes_in_words(size.cache_bytes)} of features;"
+        f" per-view scores would be {bytes_in_words(size.view_score_bytes)}",
+        f"time: {time}",
+    ]
+
+
+def _print_tables_of(finished: Sequence[Finished], results: Path) -> None:
+    """Print the tables that the finished cells stand in, with the rows that were there before."""
+    from rsbench.records import store
+    from rsbench.records.ruler import ruler_digest
+
+    contents = store.read_all(results)
+    wanted = {ruler_digest(each.record.ruler) for each in finished}
+    shown = [each for each in contents.records if ruler_digest(each.record.ruler) in wanted]
+    print_tables(store.Contents(tuple(shown), contents.problems), "terminal")
