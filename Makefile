@@ -47,9 +47,9 @@ bench: $(STAMP)
 	    echo "$$program"; $(BIN)/python "$$program" || exit 1; \
 	done
 
-# Long tests ask for their size: small unless SOAK is set.
+# Long tests ask for their size: small unless RSBENCH_SOAK says how many rounds.
 soak: $(STAMP)
-	SOAK=1 $(PYTEST) -m slow --durations 0
+	RSBENCH_SOAK=20 $(PYTEST) -m slow --durations 0
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

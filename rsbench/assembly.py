@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rsbench.digests import digest_file, digest_json
-from rsbench.errors import RsbenchError, UnknownNameError, WeightsError
+from rsbench.errors import PluginError, RsbenchError, UnknownNameError, WeightsError
 from rsbench.lifting import lift
 from rsbench.profile import count_macs, count_parameters
 from rsbench.records.schema import WeightsPart
@@ -18,6 +18,8 @@ from rsbench.weights import load_into, load_state, numeric_digest, state_digest
 
 RANDOM = "none"
 """The name of no weights: random initialisation, written so in every table."""
+OWN = "own"
+"""What a record says where the network's own code set its weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +74,7 @@ def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> Chosen
         WeightsError: They are known and not here; says the URL and where to put the file.
         UnknownNameError: Neither a known name nor a file.
     """
-    if name == RANDOM:
+    if name in {RANDOM, OWN}:
         return ChosenWeights(name=RANDOM, input=backbone.input)
     known = next((each for each in backbone.weights if each.name == name), None)
     if known is not None:
@@ -131,7 +133,11 @@ def resolve_input(
             " images."
         )
     if task.modality == "video" and backbone_modality == "image":
-        assert task.clip is not None, f"video task {task.name} declares no clip for image networks"
+        if task.clip is None:
+            raise PluginError(
+                f"Video task {task.name} must declare the clip that image networks are given; set"
+                " its clip=ClipSpec(frames=..., stride=...)."
+            )
         clip = task.clip
     else:
         clip = ClipSpec(frames=weights_input.frames, stride=weights_input.stride)
@@ -156,6 +162,7 @@ def assemble(
     task_modality: Modality,
     seed: int,
     device: str,
+    built_in: bool,
 ) -> Assembled:
     """Build, load, lift and digest a network.
 
@@ -166,6 +173,8 @@ def assemble(
         task_modality: What the items are.
         seed: Of the random initialisation; weights that fill every tensor make it irrelevant.
         device: "cpu", "cuda", "cuda:1".
+        built_in: Whether rsbench knows that the network begins at random; of anybody else's it is
+            tried, for a function may load a checkpoint of its own.
 
     Raises:
         WeightsError: The file is damaged, of another network, or not the declared one.
@@ -173,6 +182,8 @@ def assemble(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module, part = _build_and_load(backbone, chosen, seed=seed)
+        if chosen.path is None and not built_in:
+            part = _own_weights(backbone, part, seed=seed)
     module = module.eval()
     outputs = _outputs_digest(module, backbone.modality, input)
     num_parameters = count_parameters(module)
@@ -234,6 +245,15 @@ def _build_and_load(
         init_seed=None,
         notes=tuple(notes),
     )
+
+
+def _own_weights(backbone: Backbone, part: WeightsPart, *, seed: int) -> WeightsPart:
+    """Say so where a network sets its own weights: they do not depend on the seed."""
+    torch.manual_seed(seed + 1)
+    if state_digest(backbone.build(None)) != part.digest:
+        return part
+    note = "the network's own code sets its weights; what they have seen is not known"
+    return replace(part, name=OWN, verified=False, init_seed=None, notes=(note,))
 
 
 def _head_width(

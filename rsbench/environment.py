@@ -52,6 +52,7 @@ def describe() -> dict[str, Scalar]:
     }
 
 
+@functools.cache
 def commit_of(checkout: Path) -> tuple[str | None, bool | None]:
     """Give the commit of a checkout of rsbench, and whether its code differs from it.
 
@@ -60,7 +61,8 @@ def commit_of(checkout: Path) -> tuple[str | None, bool | None]:
 
     Returns:
         Both None where the folder is no checkout of rsbench: an installed copy, or one that merely
-        lies in another project's checkout. Untracked code files count as a difference.
+        lies in another project's checkout. Untracked code files count as a difference. The
+        answer is that of the first call: the code a process runs is the code it started with.
     """
     # Elsewhere a commit would be some other project's, which is worse than none.
     if _git(checkout, "ls-files", "--error-unmatch", "rsbench/__init__.py") is None:

@@ -15,7 +15,7 @@ from rsbench.data.features import extraction_bytes
 from rsbench.data.loaders import read_views
 from rsbench.errors import MediaError
 from rsbench.media.transforms import normalise
-from rsbench.recording import key_of, ruler_of
+from rsbench.recording import content_of, key_of, ruler_of
 from rsbench.records import store
 from rsbench.specs import Item, Reading, Views
 
@@ -52,7 +52,8 @@ def estimate(cell: Cell) -> Estimate:
     passes = protocol.train_passes(cell.recipe) if protocol.trains else 0.0
     num_test_views = gathered.num_expected * views
     assembled = assemble_cell(cell)
-    key = key_of(cell, assembled, ruler_of(cell))
+    content = content_of(cell)
+    key = key_of(cell, assembled, ruler_of(cell, content), content)
     settings = settings_of(cell.request, key)
     width = assembled.model.feature_width if protocol.trains else len(gathered.classes)
     items = _distinct_items(cell)

@@ -6,6 +6,8 @@ the test targets stay with the runner, which scores.
 
 from __future__ import annotations
 
+import itertools
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,7 +187,7 @@ def _check_labels(task: Task, split: Split) -> None:
 
 
 def _is_label(value: object, last: int) -> bool:
-    return isinstance(value, int) and 0 <= value <= last
+    return isinstance(value, numbers.Integral) and 0 <= int(value) <= last
 
 
 def _first_repeated(ids: Iterable[str]) -> str | None:
@@ -230,15 +232,21 @@ def _set_of(task: Task, pool: _Pool, split: Split, classes: tuple[str, ...]) -> 
 
 
 def _check_apart(task: Task, sets: FoldSets) -> None:
-    """Refuse a fold whose train and test share an item: its score would be inflated."""
-    if sets.train is None:
-        return
-    test = {item.id for item in sets.test.items}
-    both = next((item.id for item in sets.train.items if item.id in test), None)
-    if both is not None:
-        raise DataError(
-            f"Item {both!r} of {task.name} is in train and in test; each must be in one of them."
-        )
+    """Refuse a fold in which two of train, validation and test share an item.
+
+    Its score would be inflated: nothing may be learned or selected on what is reported.
+    """
+    named = (("train", sets.train), ("validation", sets.validation), ("test", sets.test))
+    for (first, one), (second, other) in itertools.combinations(named, 2):
+        if one is None or other is None:
+            continue
+        seen = {item.id for item in one.items}
+        both = next((item.id for item in other.items if item.id in seen), None)
+        if both is not None:
+            raise DataError(
+                f"Item {both!r} of {task.name} is in {first} and in {second}; each must be in one"
+                " of them."
+            )
 
 
 def _fingerprint(splits: Sequence[Split], classes: Sequence[str]) -> str:

@@ -11,8 +11,10 @@ from rsbench.assembly import assemble, check_device, choose_weights
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
-from rsbench.registry import find_backbone, find_protocol
+from rsbench.records.schema import RunRecord
+from rsbench.registry import Found, find_backbone, find_protocol, is_built_in
 from rsbench.specs import (
+    Backbone,
     ClipSpec,
     Failure,
     Fitted,
@@ -102,8 +104,19 @@ def predict_files(
             f"{stored.name} must give class scores of images or videos to predict files, and its"
             f" task asks for {record.task.target} of {record.task.modality} items."
         )
+    if record.task.own_reader:
+        raise RecordError(
+            f"{stored.name} must be of a task whose items rsbench reads; {record.task.name} reads"
+            " its items itself, so that other files can't be read alike."
+        )
     spoken = find_protocol(protocol or record.protocol.name).spec
-    spec = find_backbone(backbone or record.backbone.name).spec
+    if spoken.version != record.protocol.version:
+        raise RecordError(
+            f"{stored.name} was made under {spoken.name} version {record.protocol.version}; this"
+            f" is version {spoken.version}. Run it again."
+        )
+    found = _recorded_backbone(record, backbone)
+    spec = found.spec
     part = record.backbone
     seen = InputSpec(
         pixels=part.pixels,
@@ -122,6 +135,7 @@ def predict_files(
         task_modality=record.task.modality,  # type: ignore[arg-type]  # written from a Task
         seed=record.seed,
         device=device,
+        built_in=is_built_in(found),
     )
     if assembled.weights.digest != record.weights.digest:
         raise RecordError(
@@ -165,6 +179,7 @@ def predict_files(
         settings=Settings(
             device=device,
             batch_size=batch_size,
+            precision=record.environment["precision"],  # type: ignore[arg-type]  # from Settings
             cache_root=cache_root,
             work_root=cache_root / "work" / key,
         ),
@@ -173,3 +188,17 @@ def predict_files(
     return FilePredictions(
         classes=head.classes, values=predictions.values, failures=predictions.failures
     )
+
+
+def _recorded_backbone(record: RunRecord, given: str | None) -> Found[Backbone]:
+    """Find the backbone of a record; one from a file must be named again.
+
+    Raises:
+        RecordError: It came from a file and none was given.
+    """
+    if given is None and record.backbone.source_sha256 is not None:
+        raise RecordError(
+            f"The backbone {record.backbone.name} of this record came from a file; name it again"
+            " with --backbone ./FILE.py:FUNCTION."
+        )
+    return find_backbone(given or record.backbone.name)

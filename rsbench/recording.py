@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,6 +53,7 @@ def _task_part(cell: Cell) -> TaskPart:
         sample=cell.sample,
         limit=cell.request.limit,
         num_classes=len(cell.gathered.classes),
+        own_reader=cell.task.read is not None,
         source_sha256=cell.task_source,
     )
 
@@ -69,16 +71,18 @@ def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
         clips=cell.predict_reading.views.clips,
         crops=cell.predict_reading.views.crops,
         trains=protocol.trains,
+        trains_backbone=protocol.trains_backbone,
         source_sha256=cell.protocol.source_sha256,
     )
 
 
 def _data_part(
-    cell: Cell, failures: Sequence[Failure], train_failures: Sequence[Failure]
+    cell: Cell, content: str, failures: Sequence[Failure], train_failures: Sequence[Failure]
 ) -> DataPart:
     gathered = cell.gathered
     return DataPart(
         fingerprint=gathered.fingerprint,
+        content=content,
         train_fingerprint=gathered.train_fingerprint,
         validation_fingerprint=gathered.validation_fingerprint,
         media=gathered.media,
@@ -99,32 +103,46 @@ def _data_part(
     )
 
 
-def ruler_of(cell: Cell) -> dict[str, Scalar]:
-    """Build the ruler; it depends on the request alone, so it is known before anything runs."""
-    return make_ruler(
+def content_of(cell: Cell) -> str:
+    """Digest the bytes of all media a cell reads, by id; files are hashed once and remembered."""
+    fingerprints = Fingerprints(cell.request.cache_root / "fingerprints")
+    pools = {id(each.pool): each.pool for fold in cell.gathered.folds for each in _sets(fold)}
+    num_items = sum(len(pool) for pool in pools.values())
+    lines = []
+    for item in itertools.chain.from_iterable(pools.values()):
+        lines.append(f"{item.id}\t{fingerprints.digest(item.source)}")
+        cell.request.progress("check media", len(lines), num_items)
+    return digest_lines(lines)
+
+
+def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
+    """Build the ruler; it depends on the request and its data, and is known before anything runs.
+
+    The same ids name the same videos for a published data set, whoever encoded them. For own data
+    and for samples they do not: there the content is part of the ruler.
+    """
+    ruler = make_ruler(
         task=_task_part(cell),
         protocol=_protocol_part(cell, {}),
-        data=_data_part(cell, (), ()),
+        data=_data_part(cell, content, (), ()),
         metrics=cell.task.metrics,
         averaging=cell.task.fold_average,
     )
+    if cell.sample or cell.task.without_data == "error":
+        ruler["content"] = content
+    return ruler
 
 
-def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar]) -> str:
+def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar], content: str) -> str:
     """Digest all that decides the result: the same key is not run again.
 
     Content, not names: the bytes of the media, the tensors of the network and its rounded outputs.
     What must not move a score (device, batch, workers) is left out.
     """
-    fingerprints = Fingerprints(cell.request.cache_root / "fingerprints")
-    pools = {id(each.pool): each.pool for fold in cell.gathered.folds for each in _sets(fold)}
     return digest_json(
         {
             "ruler": dict(ruler),
-            "content": [
-                digest_lines(f"{item.id}\t{fingerprints.digest(item.source)}" for item in pool)
-                for pool in pools.values()
-            ],
+            "content": content,
             "backbone": [cell.backbone.spec.name, cell.backbone.spec.version],
             "backbone_source": cell.backbone.source_sha256,
             "weights": [cell.weights.name, assembled.weights.digest],
@@ -146,6 +164,7 @@ def record_of(
     assembled: Assembled,
     ruler: Mapping[str, Scalar],
     key: str,
+    content: str,
     outcomes: Sequence[FoldOutcome],
     scores: Mapping[str, Score],
     *,
@@ -158,6 +177,7 @@ def record_of(
         assembled: What was judged.
         ruler: As `ruler_of` gave it.
         key: As `key_of` gave it.
+        content: As `content_of` gave it.
         outcomes: One a fold.
         scores: As `scores_of` gave them.
         seconds: Wall clock of the whole run.
@@ -190,7 +210,7 @@ def record_of(
         ),
         weights=assembled.weights,
         protocol=_protocol_part(cell, _chosen(outcomes)),
-        data=_data_part(cell, failures, list(train_failures.values())),
+        data=_data_part(cell, content, failures, list(train_failures.values())),
         ruler=ruler,
         metrics=_metric_parts(cell, scores),
         selection=tuple(

@@ -124,6 +124,11 @@ def find_protocol(name: str) -> Found[Protocol]:
     return cast("Found[Protocol]", _find("protocol", name))
 
 
+def is_built_in(found: Found[Backbone]) -> bool:
+    """Say whether a backbone is rsbench's own, not of another package or a file."""
+    return found.origin.startswith(f"{_PLACES['backbone'].package}.")
+
+
 def split_sample(name: str) -> tuple[str, bool]:
     """Split ``kinetics400@sample`` into the task's name and whether its sample is meant."""
     return (name.removesuffix(_SAMPLE), True) if name.endswith(_SAMPLE) else (name, False)

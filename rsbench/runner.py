@@ -13,7 +13,15 @@ from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
 from rsbench.errors import RunError
 from rsbench.gathering import FoldSets
 from rsbench.predicting import predict_checked
-from rsbench.recording import FoldOutcome, files_of, key_of, record_of, ruler_of, scores_of
+from rsbench.recording import (
+    FoldOutcome,
+    content_of,
+    files_of,
+    key_of,
+    record_of,
+    ruler_of,
+    scores_of,
+)
 from rsbench.records import store
 from rsbench.records.schema import RunRecord
 from rsbench.specs import FitRequest, PredictRequest, Settings
@@ -46,8 +54,9 @@ def run_cell(cell: Cell) -> Finished:
     request = cell.request
     started = time.perf_counter()
     assembled = assemble_cell(cell)
-    ruler = ruler_of(cell)
-    key = key_of(cell, assembled, ruler)
+    content = content_of(cell)
+    ruler = ruler_of(cell, content)
+    key = key_of(cell, assembled, ruler, content)
     finished = None if request.again else store.find(request.results, key)
     if finished is not None:
         data = finished.record.data
@@ -58,7 +67,7 @@ def run_cell(cell: Cell) -> Finished:
     _check_failures(cell, outcomes)
     scores = scores_of(cell, outcomes)
     seconds = time.perf_counter() - started
-    record = record_of(cell, assembled, ruler, key, outcomes, scores, seconds=seconds)
+    record = record_of(cell, assembled, ruler, key, content, outcomes, scores, seconds=seconds)
     path = store.write(request.results, record, files_of(cell, outcomes, scores))
     shutil.rmtree(settings.work_root, ignore_errors=True)
     return Finished(record=store.read(path), path=path, reused=False)

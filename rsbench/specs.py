@@ -394,6 +394,8 @@ class Protocol:
     """Whether it reads train data (and its digest enters the ruler)."""
     selects_on: str
     """What hyper-parameters are selected on: "held-out train", "nothing", ..."""
+    trains_backbone: bool = False
+    """Whether the network itself learns, or only what is put on top of it."""
     sampler: str = "mmaction2@1"
     """Clip sampler at test, and of frozen training clips."""
     views: Views | None = None

@@ -117,7 +117,8 @@ def _item_of(row: Row, guard: RootGuard) -> OwnItem:
         source=source,
         label=row.values["label"],
         split=_split_of(row),
-        group=row.values.get("group"),
+        # Segments of one video look alike: without a better word they stay on one side.
+        group=row.values.get("group") or (relative if fragment else None),
         start_seconds=start,
         end_seconds=end,
     )

@@ -30,9 +30,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_user_settings(
-    monkeypatch: pytest.MonkeyPatch, session_cache: Path, tmp_path: Path
-) -> None:
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch, session_cache: Path, tmp_path: Path) -> None:
     for name in [*os.environ]:
         if name.startswith("RSBENCH_"):
             monkeypatch.delenv(name)

@@ -49,6 +49,7 @@ def make_record(
             sample=True,
             limit=None,
             num_classes=NUM_CLASSES,
+            own_reader=False,
             source_sha256=None,
         ),
         **(task or {}),
@@ -97,6 +98,7 @@ def make_record(
             clips=1,
             crops=1,
             trains=True,
+            trains_backbone=False,
             source_sha256=None,
         ),
         **(protocol or {}),
@@ -106,6 +108,7 @@ def make_record(
     data_part = replace(
         DataPart(
             fingerprint="a" * 64,
+            content="d" * 64,
             train_fingerprint="b" * 64,
             validation_fingerprint=None,
             media="original",

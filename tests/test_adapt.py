@@ -183,6 +183,7 @@ def assembled(backbone: Backbone, weights: str = "none") -> Any:
         task_modality=backbone.modality,
         seed=0,
         device="cpu",
+        built_in=False,
     )
 
 

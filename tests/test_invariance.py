@@ -168,7 +168,7 @@ def test_a_finished_run_is_not_run_again(data: Path, tmp_path: Path, first: Fini
     assert not first.reused
     assert second.reused
     assert (second.path, second.record) == (first.path, first.record)
-    assert stages == []
+    assert {*stages} <= {"check media"}, "nothing is read but for its digest"
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_weights_that_know_the_task_are_flagged(root: Path) -> None:
         ({}, "untrained features: shows motion sensitivity, not quality"),
         ({"task": {"modality": "image"}}, "untrained features: not quality"),
         (
-            {"protocol": {"name": "finetune"}},
+            {"protocol": {"name": "finetune", "trains_backbone": True}},
             "every network began with random weights: not the quality of a pretrained one",
         ),
         ({"weights": LEARNED}, ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsbench.cli.options import default_device
@@ -24,7 +25,7 @@ def requests_of(words: dict[str, Any]) -> list[RunRequest]:
 
     tasks, protocols = _names(words["tasks"]), _names(words["protocols"])
     seeds = _seeds(words["seed"], words["seeds"])
-    overrides = dict(_pair(text) for text in words["overrides"])
+    overrides = _overrides(words["overrides"])
     for name in protocols:
         find_protocol(name)
     cells = []
@@ -84,6 +85,15 @@ def _seeds(one: int | None, several: str | None) -> list[int]:
             f" it was {several!r}."
         )
     return list(dict.fromkeys(seeds))
+
+
+def _overrides(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [_pair(text) for text in texts]
+    overrides = dict(pairs)
+    if len(overrides) < len(pairs):
+        twice = next(key for key, _ in pairs if [each for each, _ in pairs].count(key) > 1)
+        raise RsbenchError(f"--set gives {twice} more than once; give each key one value.")
+    return overrides
 
 
 def _pair(text: str) -> tuple[str, str]:

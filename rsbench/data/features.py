@@ -129,6 +129,26 @@ def extract(
     )
 
 
+def reading_facts(reading: Reading) -> dict[str, Any]:
+    """Describe all that decides which numbers a network is given of an item's bytes.
+
+    It is part of every key under which something made of pixels is kept.
+    """
+    return {
+        "modality": reading.modality,
+        "input": asdict(reading.input),
+        "clip": asdict(reading.clip),
+        "sampler": reading.sampler,
+        "views": asdict(reading.views),
+        "read": reading.read_key if reading.read is not None else "",
+        "decoder": video.decoder_version(),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("torch", "torchvision", "pillow", "numpy")
+        },
+    }
+
+
 def extraction_bytes(num_items: int, reading: Reading, settings: Settings, *, width: int) -> int:
     """Say how much disk an extraction takes: N x V x `width` floats and the shards' headers.
 
@@ -172,19 +192,7 @@ def _shard_keys(
         "format": _FORMAT,
         "model": model.digest,
         "output": output,
-        "reading": {
-            "modality": reading.modality,
-            "input": asdict(reading.input),
-            "clip": asdict(reading.clip),
-            "sampler": reading.sampler,
-            "views": asdict(reading.views),
-            "read": reading.read_key if reading.read is not None else "",
-        },
-        "decoder": video.decoder_version(),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("torch", "torchvision", "pillow", "numpy")
-        },
+        "reading": reading_facts(reading),
         "precision": settings.precision,
         "batch_size": settings.batch_size,
         "device": _device_kind(settings),

@@ -77,8 +77,10 @@ def class_columns(
     """
     import numpy as np
 
-    head = [_plain(name) for name in head_classes]
-    task = [_plain(name) for name in task_classes]
+    from rsbench.data.lists import normal_class_name
+
+    head = [normal_class_name(name) for name in head_classes]
+    task = [normal_class_name(name) for name in task_classes]
     if head and len(head) != num_outputs:
         raise WeightsError(
             f"The head gives {num_outputs} outputs and its weights name {len(head)} classes; the"
@@ -102,10 +104,6 @@ def class_columns(
         )
     place = {key: column for column, key in enumerate(head)}
     return np.array([place[key] for key in task], dtype=np.int64)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").split()).casefold()
 
 
 PROTOCOL = Protocol(

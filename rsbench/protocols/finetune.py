@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -275,12 +275,12 @@ def _epoch(
 
 def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
     """Name the checkpoint by all that the training depends on."""
+    from rsbench.data.features import reading_facts
     from rsbench.data.fingerprints import Fingerprints
     from rsbench.data.shards import write_atomically
     from rsbench.training.loop import Checkpoint
 
     fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")
-    reading = request.reading
     key = digest_json(
         {
             "protocol": [PROTOCOL.name, PROTOCOL.version, dict(request.recipe)],
@@ -288,9 +288,7 @@ def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
             "flip": request.flip,
             "seed": request.seed,
             "precision": request.settings.precision,
-            "input": asdict(reading.input),
-            "clip": asdict(reading.clip),
-            "read": reading.read_key,
+            "reading": reading_facts(request.reading),
             "num_classes": examples.num_classes,
             "examples": [
                 [
@@ -334,6 +332,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class"}),
     trains=True,
     selects_on="nothing",
+    trains_backbone=True,
     train_passes=_train_passes,
     fit=fit,
     predict=predict,

@@ -64,7 +64,7 @@ def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:
         facts = json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"][_FACTS])
         folds, classes = facts["folds"], facts["classes"]
         flat = load(content)
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"{where} must be the safetensors file a run wrote; it can't be read: {error}."
         ) from error
@@ -75,7 +75,8 @@ def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:
     if fold is not None and fold not in folds:
         names = ", ".join(filter(None, folds)) or "one head only"
         raise RecordError(f"{where} has no fold {fold!r}; it has {names}.")
-    prefix = f"{fold}/" if fold else ""
+    chosen = folds[0] if fold is None else fold
+    prefix = f"{chosen}/" if chosen else ""
     arrays = {
         name.removeprefix(prefix): array for name, array in flat.items() if name.startswith(prefix)
     }

@@ -37,6 +37,8 @@ class TaskPart:
     limit: int | None
     """`--limit N`: a seeded, stratified subset; None for all items."""
     num_classes: int
+    own_reader: bool
+    """Whether the task reads its items itself, so that `rsbench predict` can't read others."""
     source_sha256: str | None
     """Digest of the plug-in file where the task was named by a path."""
 
@@ -100,6 +102,8 @@ class ProtocolPart:
     clips: int
     crops: int
     trains: bool
+    trains_backbone: bool
+    """Whether the network itself learned; else random weights stayed random."""
     source_sha256: str | None
 
 
@@ -109,6 +113,8 @@ class DataPart:
 
     fingerprint: str
     """sha256 of the reported ids and labels with the ordered class names."""
+    content: str
+    """sha256 of the bytes of all media that were read, by id."""
     train_fingerprint: str | None
     validation_fingerprint: str | None
     media: str

@@ -21,9 +21,6 @@ from rsbench.tables.pairing import paired_with_first
 RANDOM_INIT = "random init"
 """Mark of a row whose network began with random weights."""
 
-_FROZEN = frozenset({"evaluate", "knn", "linear_probe"})
-"""Protocols known to leave the backbone as it came: random weights stay random."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
@@ -238,7 +235,9 @@ def _identity(record: RunRecord) -> tuple[object, ...]:
         network.version,
         network.source_sha256 or "",
         weights.name,
-        weights.digest if weights.init_seed is None else "",
+        (weights.digest, network.numeric_digest) if weights.init_seed is None else (),
+        record.data.content,
+        record.environment.get("precision"),
         weights.trained_on,
         network.frames,
         network.stride,
@@ -355,7 +354,7 @@ def _marks(record: RunRecord, *, verified: bool) -> tuple[str, ...]:
 def _caption(record: RunRecord, rows: Sequence[Row]) -> str:
     if not all(RANDOM_INIT in row.marks for row in rows):
         return ""
-    if record.protocol.name not in _FROZEN:
+    if record.protocol.trains_backbone:
         return "every network began with random weights: not the quality of a pretrained one"
     if record.task.modality == "video":
         return "untrained features: shows motion sensitivity, not quality"
@@ -395,6 +394,10 @@ def _differing_surroundings(group: Sequence[Stored]) -> list[str]:
         if len(counts) > 1 and not key.endswith("_note"):
             shown = ", ".join(f"{value} ({counts[value]})" for value in sorted(counts))
             lines.append(f"{key} differs among the runs: {shown}.")
+    contents = sorted({stored.record.data.content for stored in group})
+    if len(contents) > 1:
+        shown = ", ".join(content[:8] for content in contents)
+        lines.append(f"The media behind the same ids differ in their bytes: {shown}.")
     outputs: dict[tuple[str, int, str], set[str]] = {}
     for stored in group:
         network, weights = stored.record.backbone, stored.record.weights
