@@ -16,7 +16,8 @@ from rsbench.cli import main
 
 CLASSES = ("bright", "dark")
 NUM_TRAIN, NUM_TEST = 12, 8
-QUICK = ("--task", "folder", "--backbone", "tiny_2d", "--pixels", "16", "--set", "strengths=3")
+TINY = ("--task", "folder", "--backbone", "tiny_2d", "--pixels", "16")
+QUICK = (*TINY, "--set", "strengths=3")
 """A run of about a second on what `write_pictures` writes; `--data` is left to say."""
 
 

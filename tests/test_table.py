@@ -289,7 +289,7 @@ def test_other_outputs_under_the_same_weights_are_warned_of(tmp_path: Path) -> N
     changed = {"numeric_digest": "d" * 64}
     save_record(tmp_path, some_hits(71), weights=LEARNED, seed=1, backbone=changed)
     (table,) = _tables(tmp_path).tables
-    assert len(table.rows) == 1
+    assert len(table.rows) == 2
     assert any("other outputs" in warning for warning in table.warnings)
 
 
