@@ -2,15 +2,16 @@
 
 A file imports only from floors below its own; ``tests/test_floors.py`` holds it::
 
-    8  cli
-    7  runner, estimate, checks, doctor
-    6  recording, predicting
-    5  cells
-    4  registry, assembly, gathering
-    3  protocols | rsbench_tasks | rsbench_backbones      (strangers to each other)
-    2  tables | data | probes | training | lifting | installation   (strangers to each other)
-    1  records, media, metrics, environment, weights, adapt, profile, findings, templates
-    0  specs, errors, digests, stats
+    9  cli
+    8  runner, estimate, checks, doctor
+    7  recording, predicting
+    6  cells
+    5  registry, assembly, gathering
+    4  protocols | rsbench_tasks | rsbench_backbones      (strangers to each other)
+    3  tables | data | probes | training | lifting | installation   (strangers to each other)
+    2  records, media, metrics, environment, weights, adapt, profile, findings, templates
+    1  atomic, stats
+    0  specs, errors, digests
 """
 
 __version__ = "0.1.0"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rsbench import environment
 from rsbench.assembly import (
     Assembled,
     ChosenWeights,
@@ -96,6 +97,7 @@ def prepare(request: RunRequest) -> Cell:
         RsbenchError: Whatever is wrong with the user's words or data, one line.
     """
     check_device(request.device)
+    environment.commit_of(environment.CHECKOUT)  # of the code as it is now, before a long run
     protocol = find_protocol(request.protocol)
     backbone = find_backbone(request.backbone)
     found_task, root = find_task_and_data(request.task, request.data)

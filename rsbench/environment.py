@@ -21,6 +21,9 @@ from rsbench.specs import Scalar
 PACKAGES = ("torch", "torchvision", "av", "numpy", "scikit-learn", "mmengine", "pyarrow")
 """Distributions whose versions are recorded."""
 
+CHECKOUT = Path(rsbench.__file__).parents[1]
+"""The folder that holds rsbench: a checkout, or where packages are installed."""
+
 _CODE = ("rsbench", "tasks", "backbones", "setup.cfg", "pyproject.toml")
 """What makes a checkout dirty; results, docs and tests do not move a score."""
 
@@ -37,7 +40,7 @@ def describe() -> dict[str, Scalar]:
         ``cpu``, ``cores``, ``threads``, ``gpu``, ``cuda``, ``cudnn``. What can't be found out is
         left out, and ``environment_note`` says so.
     """
-    commit, dirty = commit_of(Path(rsbench.__file__).parents[1])
+    commit, dirty = commit_of(CHECKOUT)
     return {
         "rsbench": rsbench.__version__,
         "commit": commit,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsbench.assembly import assemble, check_device, choose_weights
+from rsbench.assembly import Assembled, assemble, check_device, choose_weights
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
@@ -99,26 +99,76 @@ def predict_files(
     check_device(device)
     stored = store.Stored(record_path, store.read(record_path))
     record = stored.record
-    if record.task.target not in {"class", "multilabel"} or record.task.modality == "volume":
+    _check_predictable(stored)
+    spoken = _recorded_protocol(stored, protocol)
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"No file {missing} to predict; give paths of images or videos.")
+    seen = _recorded_input(record)
+    assembled = _reassemble(stored, seen, backbone, weights, cache_root=cache_root, device=device)
+    head = heads.from_bytes(
+        store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
+    )
+    items = tuple(
+        Item(id=f"{number}:{path.name}", source=path.resolve()) for number, path in enumerate(files)
+    )
+    key = digest_json([record.key, [str(item.source) for item in items]])
+    predictions = predict_checked(
+        spoken,
+        PredictRequest(
+            model=assembled.model,
+            fitted=Fitted(arrays=head.arrays),
+            test=ItemSet(
+                pool=items, rows=tuple(range(len(items))), targets=None, classes=head.classes
+            ),
+            target=record.task.target,  # type: ignore[arg-type]  # written from a Task
+            recipe=record.protocol.recipe,
+            reading=_recorded_reading(record, seen),
+            seed=record.seed,
+            settings=Settings(
+                device=device,
+                batch_size=batch_size,
+                precision=record.environment["precision"],  # type: ignore[arg-type]  # from Settings
+                cache_root=cache_root,
+                work_root=cache_root / "work" / key,
+            ),
+        ),
+    )
+    return FilePredictions(
+        classes=head.classes, values=predictions.values, failures=predictions.failures
+    )
+
+
+def _check_predictable(stored: store.Stored) -> None:
+    """Refuse runs that can't say anything of other files."""
+    task = stored.record.task
+    if task.target not in {"class", "multilabel"} or task.modality == "volume":
         raise RecordError(
             f"{stored.name} must give class scores of images or videos to predict files, and its"
-            f" task asks for {record.task.target} of {record.task.modality} items."
+            f" task asks for {task.target} of {task.modality} items."
         )
-    if record.task.own_reader:
+    if task.own_reader:
         raise RecordError(
-            f"{stored.name} must be of a task whose items rsbench reads; {record.task.name} reads"
-            " its items itself, so that other files can't be read alike."
+            f"{stored.name} must be of a task whose items rsbench reads; {task.name} reads its"
+            " items itself, so that other files can't be read alike."
         )
-    spoken = find_protocol(protocol or record.protocol.name).spec
-    if spoken.version != record.protocol.version:
+
+
+def _recorded_protocol(stored: store.Stored, given: str | None) -> Protocol:
+    """Find the protocol of a record, in the version it was run under."""
+    part = stored.record.protocol
+    protocol = find_protocol(given or part.name).spec
+    if protocol.version != part.version:
         raise RecordError(
-            f"{stored.name} was made under {spoken.name} version {record.protocol.version}; this"
-            f" is version {spoken.version}. Run it again."
+            f"{stored.name} was made under {protocol.name} version {part.version}; this is version"
+            f" {protocol.version}. Run it again."
         )
-    found = _recorded_backbone(record, backbone)
-    spec = found.spec
+    return protocol
+
+
+def _recorded_input(record: RunRecord) -> InputSpec:
     part = record.backbone
-    seen = InputSpec(
+    return InputSpec(
         pixels=part.pixels,
         frames=part.frames,
         stride=part.stride,
@@ -128,9 +178,36 @@ def predict_files(
         antialias=part.antialias,
         crop_ratio=part.crop_ratio,
     )
+
+
+def _recorded_reading(record: RunRecord, seen: InputSpec) -> Reading:
+    is_video = record.task.modality == "video"
+    return Reading(
+        modality=record.task.modality,  # type: ignore[arg-type]  # written from a Task
+        input=seen,
+        clip=ClipSpec(frames=seen.frames, stride=seen.stride)
+        if is_video
+        else ClipSpec(frames=1, stride=1),
+        sampler=record.protocol.sampler,
+        views=Views(clips=record.protocol.clips, crops=record.protocol.crops),
+    )
+
+
+def _reassemble(
+    stored: store.Stored,
+    seen: InputSpec,
+    backbone: str | None,
+    weights: str | None,
+    *,
+    cache_root: Path,
+    device: str,
+) -> Assembled:
+    """Build the recorded network again, and hold it to the recorded tensors and outputs."""
+    record = stored.record
+    found = _recorded_backbone(record, backbone)
     assembled = assemble(
-        spec,
-        choose_weights(spec, weights or record.weights.name, cache_root=cache_root),
+        found.spec,
+        choose_weights(found.spec, weights or record.weights.name, cache_root=cache_root),
         input=seen,
         task_modality=record.task.modality,  # type: ignore[arg-type]  # written from a Task
         seed=record.seed,
@@ -139,55 +216,16 @@ def predict_files(
     )
     if assembled.weights.digest != record.weights.digest:
         raise RecordError(
-            f"{record_path.name} was made with weights {record.weights.digest[:12]}; these are"
+            f"{stored.name} was made with weights {record.weights.digest[:12]}; these are"
             f" {assembled.weights.digest[:12]}. Name the same ones with --weights."
         )
-    if assembled.numeric_digest != part.numeric_digest:
+    if assembled.numeric_digest != record.backbone.numeric_digest:
         raise RecordError(
-            f"{record_path.name} was made with a {part.name} that gave other outputs under the same"
-            " weights; take the rsbench or the file of that run (the record names its commit), or"
-            " run it again."
+            f"{stored.name} was made with a {record.backbone.name} that gave other outputs under"
+            " the same weights; take the rsbench or the file of that run (the record names its"
+            " commit), or run it again."
         )
-    head = heads.from_bytes(
-        store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
-    )
-    items = tuple(
-        Item(id=f"{number}:{path.name}", source=path.resolve()) for number, path in enumerate(files)
-    )
-    missing = next((path for path in files if not path.is_file()), None)
-    if missing is not None:
-        raise DataError(f"No file {missing} to predict; give paths of images or videos.")
-    test = ItemSet(pool=items, rows=tuple(range(len(items))), targets=None, classes=head.classes)
-    modality = record.task.modality
-    key = digest_json([record.key, [str(item.source) for item in items]])
-    request = PredictRequest(
-        model=assembled.model,
-        fitted=Fitted(arrays=head.arrays),
-        test=test,
-        target=record.task.target,  # type: ignore[arg-type]  # written from a Task
-        recipe=record.protocol.recipe,
-        reading=Reading(
-            modality=modality,  # type: ignore[arg-type]  # written from a Task
-            input=seen,
-            clip=ClipSpec(frames=seen.frames, stride=seen.stride)
-            if modality == "video"
-            else ClipSpec(frames=1, stride=1),
-            sampler=record.protocol.sampler,
-            views=Views(clips=record.protocol.clips, crops=record.protocol.crops),
-        ),
-        seed=record.seed,
-        settings=Settings(
-            device=device,
-            batch_size=batch_size,
-            precision=record.environment["precision"],  # type: ignore[arg-type]  # from Settings
-            cache_root=cache_root,
-            work_root=cache_root / "work" / key,
-        ),
-    )
-    predictions = predict_checked(spoken, request)
-    return FilePredictions(
-        classes=head.classes, values=predictions.values, failures=predictions.failures
-    )
+    return assembled
 
 
 def _recorded_backbone(record: RunRecord, given: str | None) -> Found[Backbone]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
 from rsbench.errors import RunError
@@ -53,6 +55,8 @@ def run_cell(cell: Cell) -> Finished:
     """Run a prepared cell; raises as `run` does."""
     request = cell.request
     started = time.perf_counter()
+    if request.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(request.device)
     assembled = assemble_cell(cell)
     content = content_of(cell)
     ruler = ruler_of(cell, content)
@@ -78,6 +82,7 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
     protocol = cell.protocol.spec
     work = settings.work_root / (fold.name or "all")
     settings = replace(settings, work_root=work)
+    started = time.perf_counter()
     fitted = protocol.fit(
         FitRequest(
             model=assembled.model,
@@ -91,7 +96,7 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
             settings=settings,
         )
     )
-    started = time.perf_counter()
+    fitted_at = time.perf_counter()
     predictions = predict_checked(
         protocol,
         PredictRequest(
@@ -109,7 +114,8 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
         fold=fold,
         fitted=fitted,
         predictions=predictions,
-        predict_seconds=time.perf_counter() - started,
+        fit_seconds=fitted_at - started,
+        predict_seconds=time.perf_counter() - fitted_at,
     )
 
 

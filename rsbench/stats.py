@@ -1,7 +1,6 @@
 """Intervals and paired differences, from per-item scores.
 
 Everything is deterministic: resampling takes a seed, and no result depends on the order of items.
-metrics.py builds on this module, which therefore lies just below it on the same floor.
 
 References: E. B. Wilson 1927, JASA 22, 209-212 (score interval); B. Efron and R. Tibshirani 1993,
 An Introduction to the Bootstrap, chapter 13 (percentile interval).

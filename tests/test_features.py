@@ -27,7 +27,8 @@ from small_world import (
 )
 from torch import nn
 
-from rsbench.data import features, shards
+from rsbench import atomic
+from rsbench.data import features
 from rsbench.data.features import Extracted, extract, extraction_bytes
 from rsbench.data.shards import Shard, ShardStore
 from rsbench.errors import RunError
@@ -457,7 +458,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shards.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
 
     with pytest.raises(RunError, match="No space left on device") as caught:
         extract(model(), pictures(3)[0], image_reading(), settings(tmp_path), output="features")

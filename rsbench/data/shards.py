@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rsbench.errors import DiskError
+from rsbench.atomic import remove_stale, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,31 +29,6 @@ class Shard:
     """float32 (N, V, D): the items that could be read, in order."""
     failures: Mapping[int, str]
     """Reason by position in the shard, for the items that could not."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and flush it to the disk.
-
-    Raises:
-        DiskError: The disk is full, or the folder can't be written.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise DiskError(
-            f"Can't write {path} ({len(content)} bytes): {error.strerror or error};"
-            " free some space or name another folder, then run the same command again."
-        ) from error
 
 
 class ShardStore:
@@ -94,7 +67,9 @@ class ShardStore:
         values = np.ascontiguousarray(shard.values, dtype=np.float32)
         failures = json.dumps(sorted(shard.failures.items()))
         facts = {"failures": failures, "sha256": _content_digest(key, values, failures)}
-        write_atomically(self.path(key), save({"values": values}, metadata=facts))
+        path = self.path(key)
+        remove_stale(path.parent)
+        write_atomically(path, save({"values": values}, metadata=facts))
 
 
 def _content_digest(key: str, values: np.ndarray, failures: str) -> str:

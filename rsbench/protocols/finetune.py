@@ -275,9 +275,9 @@ def _epoch(
 
 def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
     """Name the checkpoint by all that the training depends on."""
+    from rsbench.atomic import write_atomically
     from rsbench.data.features import reading_facts
     from rsbench.data.fingerprints import Fingerprints
-    from rsbench.data.shards import write_atomically
     from rsbench.training.loop import Checkpoint
 
     fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")

@@ -175,7 +175,9 @@ class RunRecord:
     """The headline first."""
     selection: tuple[Mapping[str, Scalar], ...] = ()
     cost: Mapping[str, Scalar] = field(default_factory=dict)
-    """seconds_fit, seconds_extract, seconds_total, items_per_second, peak_gib, ..."""
+    """num_parameters, macs_per_view, views; seconds_fit and seconds_predict (reading and extraction
+    included, cached features not computed again), seconds_solve (the solver or training alone),
+    seconds_total; peak_gib on a GPU, process_peak_gib on a CPU."""
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     """rsbench version, commit, dirty flag; versions; device; threads; decoder; precision; batch."""
     files: Mapping[str, str] = field(default_factory=dict)

@@ -19,13 +19,12 @@ import errno
 import fcntl
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rsbench.atomic import remove_stale, temporary_path, write_through
 from rsbench.digests import digest_bytes
 from rsbench.errors import DiskError, RecordError
 from rsbench.records.predictions import (
@@ -44,9 +43,6 @@ SPLIT_SUFFIX = "split.csv"
 """Suffix of a split that rsbench made itself."""
 
 _RUNS = "runs"
-_TEMPORARY = ".tmp"
-_STALE_SECONDS = 3600.0
-"""A hidden file untouched for so long belongs to nobody: a write takes seconds."""
 _KEY_LENGTHS = (8, 16, 64)
 """How much of the key names a file: more where the shorter name belongs to another record."""
 
@@ -88,9 +84,9 @@ def check_writable(root: Path) -> None:
     with _explained("a result", root):
         folder = root / _RUNS
         folder.mkdir(parents=True, exist_ok=True)
-        probe = _temporary_path(folder)
+        probe = temporary_path(folder)
         try:
-            _write_through(probe, b"rsbench" * 1024)
+            write_through(probe, b"rsbench" * 1024)
         finally:
             probe.unlink(missing_ok=True)
 
@@ -119,7 +115,7 @@ def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
     with _explained(f"The record of {record.backbone.name} on {record.task.name}", folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            _remove_stale(folder)
+            remove_stale(folder)
             path, former = _free_path(folder, record)
             digests = {f"{path.stem}.{suffix}": digest_bytes(files[suffix]) for suffix in files}
             written = replace(record, files=digests)
@@ -137,9 +133,9 @@ def write_page(path: Path, text: str) -> None:
         ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
     """
     with _explained(path.name, path.parent):
-        temporary = _temporary_path(path.parent)
+        temporary = temporary_path(path.parent)
         try:
-            _write_through(temporary, text.encode())
+            write_through(temporary, text.encode())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -289,8 +285,8 @@ def _replace_all(path: Path, record: bytes, files: Mapping[str, bytes], *, orpha
             *((path.with_name(name), content) for name, content in files.items()),
             (path, record),
         ]:
-            temporaries[final] = _temporary_path(path.parent)
-            _write_through(temporaries[final], content)
+            temporaries[final] = temporary_path(path.parent)
+            write_through(temporaries[final], content)
         if orphaned:
             path.unlink()
         for final, temporary in temporaries.items():
@@ -300,17 +296,6 @@ def _replace_all(path: Path, record: bytes, files: Mapping[str, bytes], *, orpha
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-
-
-def _temporary_path(folder: Path) -> Path:
-    return folder / f".{uuid.uuid4().hex}{_TEMPORARY}"
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -332,14 +317,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove hidden files of writers that were killed long ago."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,46 @@
+"""The committed results: whole, as their files say, and shown by a page that is not stale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import rsbench
+
+from rsbench.metrics import TOP1
+from rsbench.records import store
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+RECORDS = store.read_all(RESULTS)
+
+
+def test_the_page_of_the_committed_results_is_drawn_from_them() -> None:
+    answer = rsbench("table", RESULTS, "--check")
+    assert answer.code == 0, answer.err
+
+
+def test_every_committed_record_can_be_read() -> None:
+    assert RECORDS.records
+    assert RECORDS.problems == ()
+
+
+@pytest.mark.parametrize("stored", RECORDS.records, ids=lambda stored: stored.path.stem)
+def test_a_committed_number_follows_from_the_predictions_beside_it(stored: store.Stored) -> None:
+    table = store.read_predictions(stored.path)
+    headline = stored.record.metrics[0]
+    assert headline.name == "top1"
+    assert TOP1.compute(table.targets, table.predictions) == pytest.approx(headline.value)
+    assert len(table.ids) == headline.n == stored.record.data.num_expected
+
+
+@pytest.mark.parametrize("stored", RECORDS.records, ids=lambda stored: stored.path.stem)
+def test_a_committed_record_was_made_by_committed_code(stored: store.Stored) -> None:
+    assert stored.record.environment["commit"]
+    assert stored.record.environment["dirty"] is False
+
+
+def test_the_readme_shows_a_real_run() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "<!-- demo output -->" not in text
+    assert "untrained features: shows motion sensitivity, not quality" in text
