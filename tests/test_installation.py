@@ -83,7 +83,7 @@ def test_a_package_below_its_range_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     check = answers()["versions: packages"]
 
     assert not check.ok
-    assert check.detail == "av must be >=14, is 9.2.0"
+    assert check.detail == "av must be >=18, is 9.2.0"
     assert "pip install" in check.next_step
 
 
