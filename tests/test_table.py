@@ -476,3 +476,11 @@ def test_every_form_is_rendered_and_no_other(root: Path) -> None:
 def test_only_a_styled_terminal_gets_escape_codes(root: Path) -> None:
     assert "\x1b" not in to_terminal(_tables(root), width=100, styled=False)
     assert "\x1b[1m" in to_terminal(_tables(root), width=100, styled=True)
+
+
+@pytest.mark.parametrize(("converged", "told"), [(True, False), (False, True)])
+def test_a_fit_that_stopped_early_is_told(tmp_path: Path, converged: bool, told: bool) -> None:
+    chosen = {"strength": 0.5, "fold1.converged": converged}
+    save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
+    (table,) = _tables(tmp_path).tables
+    assert any("stopped before it converged" in note for note in table.notes) is told

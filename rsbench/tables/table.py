@@ -367,7 +367,10 @@ def _notes(group: Sequence[Stored]) -> tuple[str, ...]:
         record = stored.record
         notes |= {f"{record.backbone.name}: {note}" for note in record.weights.notes}
         if record.data.train_failed:
-            notes.add(f"{len(record.data.train_failed)} training items could not be read.")
+            notes.add(f"training items that could not be read: {len(record.data.train_failed)}")
+        chosen = record.protocol.chosen
+        if any(value is False for key, value in chosen.items() if key.endswith("converged")):
+            notes.add(f"{record.backbone.name}: a fit stopped before it converged")
     return tuple(sorted(notes))
 
 
