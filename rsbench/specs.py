@@ -197,6 +197,9 @@ class Task:
     """Whether a horizontal flip keeps the label (left/right gestures: False)."""
     without_data: Literal["sample", "error"] = "sample"
     """What a run does when no data is configured: the embedded sample, or an error."""
+    layouts: tuple[str, ...] = ()
+    """On-disk layouts that `load` reads, by their names in `rsbench.data.layouts`; one without a
+    writer there is listed as untested on disk."""
     how_to_get: str
     """One or two sentences: where the data is to be had, and the layout looked for."""
     title: str

@@ -14,9 +14,6 @@ from rsbench.specs import ClipSpec, Sample, Task
 
 from ._own import SPLIT_OF_WORD, Kind, OwnData, OwnItem, kind_of, own_task
 
-READS = ("csv file",)
-"""On-disk layouts this loader reads, by their names in `rsbench.data.layouts.LAYOUTS`."""
-
 COLUMNS = ("path", "label", "start", "end", "split", "group")
 """Columns with a meaning, the first two required; others are left out and noted."""
 
@@ -160,6 +157,7 @@ def _task(kind: Kind) -> Task:
             pixels=64,
             flip=False,
         ),
+        layouts=("csv file",),
         title="Own images or videos listed in a CSV",
         how_to_get=(
             "FILE has the header path,label and may have start,end, split and group; paths are "

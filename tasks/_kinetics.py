@@ -36,7 +36,7 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 """Names of the splits on disk."""
 
-READS = (
+LAYOUTS_READ = (
     "kinetics csv, flat",
     "kinetics csv, class folders",
     "kinetics csv, trimmed",
@@ -103,6 +103,7 @@ def kinetics_task(
         target="class",
         metrics=(TOP1, TOP5),
         load=functools.partial(load_kinetics, which),
+        layouts=LAYOUTS_READ,
         folds=(Fold(train="train", test="validation"),),
         sample=Sample(
             write=functools.partial(write_motion_sample, layout="kinetics csv, class folders"),

@@ -102,6 +102,7 @@ def own_task(
     read: Callable[[Path], OwnData],
     kind: Kind,
     sample: Sample,
+    layouts: tuple[str, ...],
     title: str,
     how_to_get: str,
 ) -> Task:
@@ -112,6 +113,7 @@ def own_task(
         read: Lists the data at a root.
         kind: Of the items.
         sample: The task's sample.
+        layouts: On-disk layouts `read` reads.
         title: A line for people.
         how_to_get: The layout looked for.
 
@@ -130,6 +132,7 @@ def own_task(
         sample=sample,
         clip=ClipSpec(frames=16, stride=2) if kind == "video" else None,
         without_data="error",
+        layouts=layouts,
         how_to_get=how_to_get,
         title=title,
         licence="the user's own",

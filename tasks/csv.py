@@ -4,8 +4,7 @@ The header is ``path,label[,start,end][,split][,group]``, separated by comma, se
 may also be a folder with exactly one .csv. Paths are relative to the file. ``start`` and ``end``
 are seconds within a video; ``split`` is train, val or test; items of one ``group`` (a person, a
 source video) are never on both sides of a fold. An item's id is its path, and its segment as a
-media
-fragment: "clips/a.mp4#t=1.5,3".
+media fragment: "clips/a.mp4#t=1.5,3".
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ if __name__ == "csv":
     sys.modules["csv"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["csv"])
 else:
-    from ._csv_task import READS as READS
     from ._csv_task import TASK as TASK
     from ._csv_task import read_csv as read_csv
     from ._csv_task import task_for as task_for

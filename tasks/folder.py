@@ -19,9 +19,6 @@ from rsbench.specs import Sample, Task
 
 from ._own import SPLIT_OF_WORD, Kind, OwnData, OwnItem, kind_of, own_task
 
-READS = ("class folders",)
-"""On-disk layouts this loader reads, by their names in `rsbench.data.layouts.LAYOUTS`."""
-
 _SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
@@ -123,6 +120,7 @@ def _task(kind: Kind) -> Task:
         sample=Sample(
             write=functools.partial(write_photograph_crops, layout="class folders"), pixels=64
         ),
+        layouts=("class folders",),
         title="Own images or videos in class folders",
         how_to_get="DIR holds <class>/ folders of images or videos, or train/ and test/ with them.",
     )

@@ -7,7 +7,6 @@ ids. The layouts that are read stand in `_kinetics`; without data, `kinetics400@
 
 from __future__ import annotations
 
-from ._kinetics import READS as READS
 from ._kinetics import KineticsSet, kinetics_task
 
 

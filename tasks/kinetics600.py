@@ -5,7 +5,6 @@ No canonical class list ships with rsbench: the classes are those of the lists f
 
 from __future__ import annotations
 
-from ._kinetics import READS as READS
 from ._kinetics import KineticsSet, kinetics_task
 
 TASK = kinetics_task(

@@ -225,7 +225,7 @@ def test_the_sample_goes_through_the_loader_and_its_segments_cut_whole_clips(tmp
             item.source, start_seconds=item.start_seconds, end_seconds=item.end_seconds
         )
         assert len(frames) == 24
-    assert untested_layouts(csv_task.READS) == ()
+    assert untested_layouts(csv_task.TASK.layouts) == ()
 
 
 def test_the_standard_library_s_csv_is_found_from_inside_the_folder_of_tasks(tmp_path):

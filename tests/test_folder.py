@@ -244,4 +244,4 @@ def test_the_sample_goes_through_the_loader(tmp_path):
     assert task.modality == TASK.modality
     assert len(split.items) == 8
     assert split.classes == ("china (colour)", "china (grey)", "flower (colour)", "flower (grey)")
-    assert untested_layouts(folder.READS) == ()
+    assert untested_layouts(folder.TASK.layouts) == ()

@@ -50,6 +50,7 @@ def ls(what: str, results: Path, modality: str | None, as_json: bool) -> None:
 
 
 def _spec_json(found: Found[Any]) -> dict[str, Any]:
+    from rsbench.data.layouts import untested_layouts
     from rsbench.specs import Backbone, Task
 
     spec = found.spec
@@ -71,6 +72,8 @@ def _spec_json(found: Found[Any]) -> dict[str, Any]:
             "target": spec.target,
             "metrics": [metric.name for metric in spec.metrics],
             "views": [spec.views.clips, spec.views.crops],
+            "layouts": list(spec.layouts),
+            "layouts_untested_on_disk": list(untested_layouts(spec.layouts)),
             "licence": spec.licence,
         }
     else:
