@@ -76,9 +76,6 @@ class Cell:
     """With "@sample" where the sample stands in."""
     task_source: str | None
     sample: bool
-    data_said_by: str
-    """Who named the data root: "--data", a variable, the configuration file, "sample"."""
-    root: Path
     backbone: Found[Backbone]
     protocol: Found[Protocol]
     recipe: Mapping[str, Scalar]
@@ -101,10 +98,7 @@ def prepare(request: RunRequest) -> Cell:
     protocol = find_protocol(request.protocol)
     backbone = find_backbone(request.backbone)
     found_task, root = find_task_and_data(request.task, request.data)
-    if root is None:
-        path, said_by = sample_root(found_task.spec, request.cache_root), "sample"
-    else:
-        path, said_by = root.path, root.said_by
+    path = sample_root(found_task.spec, request.cache_root) if root is None else root.path
     task = found_task.for_root(path) if found_task.for_root is not None else found_task.spec
     if task.target not in protocol.spec.targets:
         raise RsbenchError(
@@ -139,8 +133,6 @@ def prepare(request: RunRequest) -> Cell:
         task_name=f"{task.name}@sample" if sample is not None else task.name,
         task_source=found_task.source_sha256,
         sample=sample is not None,
-        data_said_by=said_by,
-        root=path,
         backbone=backbone,
         protocol=protocol,
         recipe={**protocol.spec.recipe, **overrides},

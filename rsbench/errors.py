@@ -37,10 +37,6 @@ class RecordError(RsbenchError):
     """A record is cut short, not JSON, of a newer schema, or does not match its digest."""
 
 
-class RulerError(RsbenchError):
-    """Two numbers do not compare; names the fields of the ruler that differ."""
-
-
 class RunError(RsbenchError):
     """The work itself failed (too many unreadable items, a worker that died); exit code 1."""
 

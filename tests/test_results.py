@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,32 @@ from rsbench.metrics import TOP1
 from rsbench.records import store
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results"
-RECORDS = store.read_all(RESULTS)
+LISTED = subprocess.run(
+    ["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True, check=False
+).stdout.split("\0")
+COMMITTED = [ROOT / name for name in LISTED if name]
+RECORDS = tuple(
+    store.Stored(path, store.read(path)) for path in COMMITTED if path.suffix == ".json"
+)
+
+pytestmark = pytest.mark.skipif(not COMMITTED, reason="no git, or no checkout of it, to ask")
 
 
-def test_the_page_of_the_committed_results_is_drawn_from_them() -> None:
-    answer = rsbench("table", RESULTS, "--check")
+def test_the_page_of_the_committed_results_is_drawn_from_them(tmp_path: Path) -> None:
+    # A user's own records may lie beside the committed ones; they are not looked at.
+    for path in COMMITTED:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    answer = rsbench("table", tmp_path / "results", "--check")
     assert answer.code == 0, answer.err
 
 
 def test_every_committed_record_can_be_read() -> None:
-    assert RECORDS.records
-    assert RECORDS.problems == ()
+    assert len(RECORDS) == 6  # two networks, three seeds: `make results`
 
 
-@pytest.mark.parametrize("stored", RECORDS.records, ids=lambda stored: stored.path.stem)
+@pytest.mark.parametrize("stored", RECORDS, ids=lambda stored: stored.path.stem)
 def test_a_committed_number_follows_from_the_predictions_beside_it(stored: store.Stored) -> None:
     table = store.read_predictions(stored.path)
     headline = stored.record.metrics[0]
@@ -34,7 +46,7 @@ def test_a_committed_number_follows_from_the_predictions_beside_it(stored: store
     assert len(table.ids) == headline.n == stored.record.data.num_expected
 
 
-@pytest.mark.parametrize("stored", RECORDS.records, ids=lambda stored: stored.path.stem)
+@pytest.mark.parametrize("stored", RECORDS, ids=lambda stored: stored.path.stem)
 def test_a_committed_record_was_made_by_committed_code(stored: store.Stored) -> None:
     assert stored.record.environment["commit"]
     assert stored.record.environment["dirty"] is False

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from records_factory import make_record
 
-from rsbench.errors import RulerError
 from rsbench.metrics import MEAN_PER_CLASS, TOP1, TOP5
-from rsbench.records.ruler import ABSENT, differences, make_ruler, require_equal, ruler_digest
+from rsbench.records.ruler import ABSENT, differences, make_ruler, ruler_digest
 
 
 def _fields_that_differ(**parts: Any) -> set[str]:
@@ -114,11 +113,3 @@ def test_digests_are_equal_exactly_where_nothing_differs(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     assert (ruler_digest(first) == ruler_digest(second)) == (differences(first, second) == [])
-
-
-def test_unequal_rulers_are_refused_with_their_fields() -> None:
-    first = make_record().ruler
-    second = make_record(protocol={"sampler": "psf@1"}).ruler
-    require_equal(first, first, names=("a", "b"))
-    with pytest.raises(RulerError, match=r"a and b .* differ in sampler: mmaction2@1 and psf@1"):
-        require_equal(first, second, names=("a", "b"))

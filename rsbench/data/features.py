@@ -40,8 +40,8 @@ Output = Literal["features", "probabilities"]
 """What is kept of a view: the pooled features (D wide), or the softmax of the model's head (K)."""
 
 VIEWS_PER_SHARD = 64
-"""What a killed process may have to compute again. A shard costs one fsync, some 10 ms on a disk,
-beside seconds of computing 64 views on a CPU."""
+"""What a killed process may have to compute again. A shard costs one fsync beside
+seconds of computing 64 views on a CPU."""
 
 _FORMAT = 1
 """Raised whenever this file, the loaders or the transforms would give other numbers."""
@@ -295,7 +295,11 @@ def _autocast(settings: Settings) -> AbstractContextManager[Any]:
 
 
 def _lay_out(module: nn.Module) -> None:
-    """Give 2D networks their faster memory layout (1.1 to 1.2 times on a CPU, equal outputs)."""
+    """Give 2D networks the layout that a GPU's matrix units are made for.
+
+    On a CPU it depends: 0.90 times the speed for ResNet-RS-50 at 64 pixels, 1.04 at 160 (one
+    thread); outputs differ by less than 1e-6 of the largest.
+    """
     if all(parameter.dim() < 5 for parameter in module.parameters()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rsbench.digests import digest_json
-from rsbench.errors import RulerError
 from rsbench.records.schema import DataPart, ProtocolPart, TaskPart
 from rsbench.specs import Metric, Scalar
 
@@ -99,26 +98,6 @@ def differences(first: Ruler, second: Ruler) -> list[Difference]:
 def ruler_digest(ruler: Ruler) -> str:
     """Give the sha256 of a ruler; equal exactly where `differences` finds none."""
     return digest_json({field: _comparable(value) for field, value in ruler.items()})
-
-
-def require_equal(first: Ruler, second: Ruler, *, names: tuple[str, str]) -> None:
-    """Pass if two numbers compare.
-
-    Args:
-        first: One ruler.
-        second: The other.
-        names: What the two are called, for the message.
-
-    Raises:
-        RulerError: They do not; names the fields that differ, with both values.
-    """
-    found = differences(first, second)
-    if found:
-        fields = "; ".join(f"{name}: {one!s} and {other!s}" for name, one, other in found)
-        raise RulerError(
-            f"{names[0]} and {names[1]} must share one ruler to be compared, but differ in "
-            f"{fields}; run one of them under the other's conditions."
-        )
 
 
 def _comparable(value: Scalar) -> list[Scalar]:
