@@ -8,8 +8,12 @@ Where plug-ins come from, for each kind:
   installed packages;
 - a path, ``./mine.py`` or ``./net.py:build``, whose sha256 is kept for the record.
 
-Two suffixes are part of the grammar: ``TASK@sample`` is a task on its embedded sample, and
-``BACKBONE@PIXELS`` is a backbone at another input side (``resnet_rs_50@160``).
+A family whose networks can't be listed (``timm/NAME``) defines ``backbone_for(name)`` beside its
+``BACKBONES``; it is asked for names that are not in the tuple.
+
+Suffixes are part of the grammar: ``TASK@sample`` is a task on its embedded sample, and
+``BACKBONE+KEY=VALUE@PIXELS`` is a backbone with other options, as many as it has
+(``resnet_rs_50+width=0.5``), or at another input side (``resnet_rs_50@160``), or both.
 """
 
 from __future__ import annotations
@@ -71,6 +75,8 @@ class _Place:
     package: str
     group: str
     attributes: tuple[str, ...]
+    any_name: str = ""
+    """Function of a file that makes plug-ins of names it does not list."""
 
 
 _PLACES: dict[Kind, _Place] = {
@@ -79,6 +85,7 @@ _PLACES: dict[Kind, _Place] = {
         package="rsbench_backbones",
         group="rsbench.backbones",
         attributes=("BACKBONES", "BACKBONE", "build"),
+        any_name="backbone_for",
     ),
     "protocol": _Place(
         package="rsbench.protocols", group="rsbench.protocols", attributes=("PROTOCOL",)
@@ -98,19 +105,21 @@ def find_task(name: str) -> Found[Task]:
 
 
 def find_backbone(name: str) -> Found[Backbone]:
-    """Find a backbone by name, ``NAME@PIXELS`` or file path (``./net.py:build``).
+    """Find a backbone by name, ``NAME+KEY=VALUE@PIXELS`` or file path (``./net.py:build``).
 
     Raises:
         UnknownNameError: Nothing has this name; the message says the nearest ones.
         DuplicateNameError: Two places offer it.
         PluginError: Its file can't be imported or holds something else.
+        RsbenchError: It has no such option, or no options.
     """
     match = _PIXELS.match(name)
-    if match is None:
-        return cast("Found[Backbone]", _find("backbone", name))
-    found = cast("Found[Backbone]", _find("backbone", match["name"]))
-    pixels = int(match["pixels"])
-    return replace(found, spec=_at_pixels(found.spec, pixels), pixels=pixels)
+    if match is not None:
+        found, pixels = find_backbone(match["name"]), int(match["pixels"])
+        return replace(found, spec=_at_pixels(found.spec, pixels), pixels=pixels)
+    base, *options = [name] if _PATH.match(name) else name.split("+")
+    found = cast("Found[Backbone]", _find("backbone", base))
+    return replace(found, spec=_varied(found.spec, options)) if options else found
 
 
 def find_protocol(name: str) -> Found[Protocol]:
@@ -177,6 +186,8 @@ def _find(kind: Kind, name: str) -> Found[Spec]:
     if len(offered) > 1:
         raise DuplicateNameError(_twice(kind, name, [found.origin for found in offered]))
     if not offered:
+        offered += _made_for(kind, name)
+    if not offered:
         works, _ = everything(kind)
         known = [found.spec.name for found in works]
         raise UnknownNameError(
@@ -184,6 +195,17 @@ def _find(kind: Kind, name: str) -> Found[Spec]:
             f" {len(known)}; a path such as ./{kind}.py works as a name too."
         )
     return offered[0]
+
+
+def _made_for(kind: Kind, name: str) -> list[Found[Spec]]:
+    """Ask the families whose networks can't be listed; they raise at a name of theirs they lack."""
+    place = _PLACES[kind]
+    modules = [module for module in _module_names(kind) if name.startswith(f"{module}/")]
+    for full_name in (f"{place.package}.{module}" for module in modules):
+        make = getattr(importlib.import_module(full_name), place.any_name or "-", None)
+        if make is not None:
+            return [_checked(kind, make(name), origin=full_name)]
+    return []
 
 
 def _twice(kind: Kind, name: str, origins: Sequence[str]) -> str:
@@ -343,6 +365,25 @@ def _bare_backbone(
             f"{origin}: INPUT must be a rsbench.specs.InputSpec; it is a {type(declared).__name__}."
         )
     return adapt_bare_module(build, name=name, origin=origin, declared=declared)
+
+
+def _varied(backbone: Backbone, options: Sequence[str]) -> Backbone:
+    """Give the network that ``KEY=VALUE`` words describe."""
+    if backbone.vary is None:
+        raise RsbenchError(
+            f"{backbone.name} has no options, +{options[0]} was given; leave it out, or name a"
+            " network that has them (resnet_rs_50+width=0.5)."
+        )
+    chosen: dict[str, str] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals and value) or key in chosen:
+            raise RsbenchError(
+                f"Options of {backbone.name} must be KEY=VALUE after a plus sign, each key once;"
+                f" it was +{option}."
+            )
+        chosen[key] = value
+    return backbone.vary(chosen)
 
 
 def _at_pixels(backbone: Backbone, pixels: int) -> Backbone:

@@ -29,6 +29,12 @@ TargetKind = Literal["class", "multilabel", "boxes", "mask", "depth", "volume"]
 Scalar = str | int | float | bool | None
 """What a recipe, a ruler or a JSON record may hold as a leaf."""
 
+Resizer = Literal["torchvision", "timm", "tpu", "model_garden"]
+"""Whose resize and crop is followed, to the last rounding; see `rsbench.media.transforms`."""
+
+WeightsFormat = Literal["safetensors", "torch", "keras-h5", "tf1", "tf2"]
+"""What kind of file parameters lie in."""
+
 # ---------------------------------------------------------------------------- what is looked at
 
 
@@ -76,6 +82,12 @@ class InputSpec:
     """Whether the resize filter widens when it shrinks (PIL does; TensorFlow 1 did not)."""
     crop_ratio: float = 1.0
     """Side of the crop over the resized short side, in (0, 1]: 224 out of 256 is 0.875."""
+    resizer: Resizer = "torchvision"
+    """Whose arithmetic resizes and crops: the same words give other pixels elsewhere, which is
+    worth up to a point of top-1."""
+    resize_to: tuple[int, int] | None = None
+    """(height, width) that frames are resized to before the crop, whatever their aspect; None
+    keeps the aspect. Only torchvision's older video networks were trained so (128 x 171)."""
 
 
 # ---------------------------------------------------------------------------- data
@@ -216,10 +228,19 @@ class Weights:
 
     name: str
     url: str | None = None
-    """https URL or hub id; None for weights that come as a local file."""
+    """https URL or hub id; None for weights that come as a local file or in a package."""
+    package: str | None = None
+    """Weights that an installed Python package brings, as "DISTRIBUTION:PATH/IN/IT"; the file is
+    found through the distribution's metadata, so that none of its code runs."""
     sha256: str | None = None
-    """None is shown as unverified and pinned at the first fetch: absent beats guessed."""
-    format: Literal["safetensors", "torch", "keras-h5", "tf1", "tf2"] = "safetensors"
+    """All 64 hexadecimal digits, or the first 8 where a file's publisher names only those. None is
+    shown as unverified and pinned at the first fetch: absent beats guessed."""
+    format: WeightsFormat = "safetensors"
+    size_bytes: int | None = None
+    """Of the file as published; None where nobody says."""
+    network: str | None = None
+    """Name of the backbone these belong to, where it is another of the same family: naming them
+    chooses that network, and the record says so."""
     trained_on: tuple[str, ...] = ()
     """Names of the tasks these weights have seen, in order: ("imagenet1k", "kinetics400")."""
     num_classes: int | None = None
@@ -230,6 +251,8 @@ class Weights:
     published: Mapping[str, float] = field(default_factory=dict)
     """Published scores, as "task/metric": value in percent."""
     published_conditions: str = ""
+    views: Views | None = None
+    """Test views of the published scores of a video network."""
     licence: str = ""
     source: str = ""
 
@@ -268,6 +291,18 @@ class Backbone:
     """(number of classes or None for no head) -> a `BackboneModule`, randomly initialised from
     torch's global generator."""
     weights: tuple[Weights, ...] = ()
+    vary: Callable[[Mapping[str, str]], Backbone] | None = None
+    """Options as typed (``NAME+width=0.5+squeeze_ratio=0.125``) -> the network they describe, for
+    scaling studies; raises `RsbenchError` at a bad one. None: the network has no options."""
+    rename: Callable[[WeightsFormat, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = (
+        None
+    )
+    """(format of the file, its tensors by the names there) -> the same by this network's names, in
+    its layout; raises `WeightsError`. None: files carry this network's own names."""
+    flat: Backbone | None = None
+    """Of a video network: the image network whose weights can be inflated into it."""
+    requires: str = ""
+    """The extra that has to be installed to build it: "timm"; empty for none."""
     title: str
     licence: str
     citation: str

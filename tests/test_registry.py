@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rsbench.digests import digest_file
-from rsbench.errors import DuplicateNameError, PluginError, UnknownNameError
+from rsbench.errors import DuplicateNameError, PluginError, RsbenchError, UnknownNameError
 from rsbench.registry import (
     Kind,
     everything,
@@ -455,3 +455,79 @@ def test_equal_files_in_two_folders_are_two_plug_ins_beside_their_own_files(tmp_
     assert [find_task(path).spec.title for path in paths] == [
         str(tmp_path / name) for name in ("one", "other")
     ]
+
+
+VARIED = """
+from dataclasses import replace
+from rsbench.errors import RsbenchError
+from rsbench_backbones.tiny import BACKBONES
+
+TINY = BACKBONES[0]
+
+def vary(options):
+    if set(options) - {"width", "depth"}:
+        raise RsbenchError(f"no option {min(options)}")
+    return replace(TINY, name="+".join(["net", *(f"{k}={v}" for k, v in options.items())]))
+
+BACKBONE = replace(TINY, name="net", vary=vary)
+"""
+
+
+def test_options_reach_the_network_as_typed_and_pixels_come_last(
+    packages: Packages,
+) -> None:
+    packages.install(
+        "varied-net", kind="backbone", name="net", source=VARIED, value="varied_net:BACKBONE"
+    )
+
+    found = find_backbone("net+width=0.5+depth=26@96")
+
+    assert (found.spec.name, found.pixels) == ("net+width=0.5+depth=26@96", 96)
+    assert found.spec.input.pixels == 96
+
+
+@pytest.mark.parametrize("words", ["+width", "+width=", "+=2", "+width=1+width=2", "+"])
+def test_an_option_that_is_not_one_key_and_one_value_is_refused(
+    packages: Packages, words: str
+) -> None:
+    packages.install(
+        "varied-net", kind="backbone", name="net", source=VARIED, value="varied_net:BACKBONE"
+    )
+
+    with pytest.raises(RsbenchError, match="KEY=VALUE after a plus sign, each key once"):
+        find_backbone(f"net{words}")
+
+
+def test_options_of_a_network_without_options_are_refused() -> None:
+    with pytest.raises(RsbenchError, match=r"tiny_2d has no options, \+width=2 was given"):
+        find_backbone("tiny_2d+width=2")
+
+
+FAMILY = """
+from dataclasses import replace
+from rsbench.errors import UnknownNameError
+from rsbench_backbones.tiny import BACKBONES as TINY
+
+BACKBONES = ()
+
+def backbone_for(name):
+    if name != "zoo/known":
+        raise UnknownNameError(f"the zoo has no {name}")
+    return replace(TINY[0], name=name)
+"""
+
+
+def test_a_family_makes_networks_that_it_does_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rsbench_backbones
+
+    (tmp_path / "zoo.py").write_text(FAMILY)
+    monkeypatch.setattr(rsbench_backbones, "__path__", [*rsbench_backbones.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "rsbench_backbones.zoo", raising=False)
+
+    assert find_backbone("zoo/known@64").spec.name == "zoo/known@64"
+    with pytest.raises(UnknownNameError, match="the zoo has no zoo/other"):
+        find_backbone("zoo/other")
+    assert not [found for found in everything("backbone")[0] if found.spec.name == "zoo/known"]
+    sys.modules.pop("rsbench_backbones.zoo", None)
