@@ -9,6 +9,7 @@ D features, K classes; `[T]` is absent in 2D.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 STEM_WIDTHS = (32, 32, 64)
 STAGE_WIDTHS = (64, 128, 256, 512)
+STEM_POOL_FRAMES = {1: 1, 2: 3}
+"""Temporal kernel of the stem's max pool by its temporal stride, as in resnet_3d.py."""
 EXPANSION = 4
 # Not Keras's default of 1e-3: both official configurations say 1e-5.
 BATCH_NORM_EPSILON = 1e-5
@@ -32,7 +35,7 @@ Extent = tuple[int, int, int]
 
 
 class ResNetRS(nn.Module):
-    """Map (N, 3, [T], H, W) to features (N, 2048); `head` maps those to logits.
+    """Map (N, 3, [T], H, W) to features (N, D); `head` maps those to logits. D is 2048 x width.
 
     Momentum of the running statistics stays PyTorch's 0.1. The official recipes use TensorFlow's 0,
     that is the last batch's statistics, together with a moving average over weights and statistics:
@@ -42,31 +45,39 @@ class ResNetRS(nn.Module):
     def __init__(self, architecture: Architecture, num_classes: int | None) -> None:
         super().__init__()
         dimensions = architecture.dimensions
-        stem_1, stem_2, stem_3 = STEM_WIDTHS
+        stem_1, stem_2, stem_3 = (scaled(width, architecture) for width in STEM_WIDTHS)
         frames, frame_stride = architecture.stem_frames, architecture.stem_frame_stride
         self.conv1 = nn.Sequential(
             _convolution(architecture, 3, stem_1, (frames, 3, 3), (frame_stride, 2, 2)),
             _batch_norm(dimensions, stem_1),
-            nn.ReLU(inplace=True),
+            _activation(architecture),
             _convolution(architecture, stem_1, stem_2, (1, 3, 3)),
             _batch_norm(dimensions, stem_2),
-            nn.ReLU(inplace=True),
+            _activation(architecture),
             _convolution(architecture, stem_2, stem_3, (1, 3, 3)),
         )
         self.bn1 = _batch_norm(dimensions, stem_3)
-        self.act1 = nn.ReLU(inplace=True)
+        self.act1 = _activation(architecture)
         # Named as in timm, where it once was one.
         self.maxpool = _stem_end(architecture, stem_3)
         width_in = stem_3
-        for index, width in enumerate(STAGE_WIDTHS):
+        for index in range(len(STAGE_WIDTHS)):
             self.add_module(f"layer{index + 1}", _stage(architecture, index, width_in))
-            width_in = EXPANSION * width
+            width_in = EXPANSION * scaled(STAGE_WIDTHS[index], architecture)
         self.fc = None if num_classes is None else Classifier(width_in, num_classes)
+        if architecture.mark:
+            # Saved with the parameters, so that their file fits no network of the same shapes that
+            # computes something else. Not a float: casts and averages leave it alone.
+            self.register_buffer(architecture.mark, torch.ones((), dtype=torch.uint8))
+        self.architecture = architecture
         _initialise(self, architecture)
+        self.set_regularisation(
+            head_dropout=architecture.head_dropout, stochastic_depth=architecture.stochastic_depth
+        )
 
     @property
     def head(self) -> nn.Module | None:
-        """Classifier (N, 2048) -> (N, K) logits, None where none was asked for; kept as `fc`."""
+        """Classifier (N, D) -> (N, K) logits, None where none was asked for; kept as `fc`."""
         return self.fc
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as in nn.Module
@@ -74,11 +85,11 @@ class ResNetRS(nn.Module):
         super().__setattr__("fc" if name == "head" else name, value)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Map a normalised batch (N, 3, [T], H, W) to features (N, 2048)."""
+        """Map a normalised batch (N, 3, [T], H, W) to features (N, D)."""
         maps = self._stem(batch)
         for stage in self._stages():
             maps = stage(maps)
-        return _global_average(maps).flatten(1)
+        return maps.flatten(2).mean(2)
 
     def stage_maps(self, batch: Tensor) -> dict[str, Tensor]:
         """Give the last map of each stage by its usual name, "c2" (1/4 size) to "c5" (1/32)."""
@@ -90,19 +101,33 @@ class ResNetRS(nn.Module):
         return found
 
     def set_regularisation(self, *, head_dropout: float, stochastic_depth: float) -> None:
-        """Set what acts in training only; both are 0 after building.
+        """Set what acts in training only; building sets what the architecture says.
 
         Args:
-            head_dropout: Probability that the classifier does not see a feature.
+            head_dropout: Probability that the classifier does not see a feature. It stays readable
+                as `head_dropout` for whoever gives the network another classifier.
             stochastic_depth: Probability that a block of the last stage is skipped; the official
                 codes give the four stages 2/5, 3/5, 4/5 and 5/5 of it.
         """
-        if self.fc is not None:
+        self.head_dropout = head_dropout
+        if isinstance(self.fc, Classifier):
             self.fc.dropout = head_dropout
         for level, stage in enumerate(self._stages(), start=2):
             for block in stage.children():
                 assert isinstance(block, Bottleneck)
                 block.skip_probability = stochastic_depth * level / 5
+
+    def inflation_notes(self, flat: Mapping[str, Tensor]) -> dict[str, str]:
+        """Say what an image network's weights meet here otherwise; see `rsbench.inflation.inflate`.
+
+        Args:
+            flat: State of `resnet_rs_DEPTH` or, by its mark, of `resnet_rs_garden_DEPTH`.
+        """
+        from ._resnet_rs_inflation import inflation_notes
+        from .resnet_rs import GARDEN_2D, PAPER_2D
+
+        image = GARDEN_2D if GARDEN_2D.mark in flat else PAPER_2D
+        return inflation_notes(image, self.architecture)
 
     def _stem(self, batch: Tensor) -> Tensor:
         maps: Tensor = self.maxpool(self.act1(self.bn1(self.conv1(batch))))
@@ -130,58 +155,87 @@ class Bottleneck(nn.Module):
         width_out = EXPANSION * width
         self.conv1 = _convolution(architecture, width_in, width, (frames, 1, 1))
         self.bn1 = _batch_norm(dimensions, width)
+        self.act1 = _activation(architecture)
         self.conv2 = _convolution(architecture, width, width, (1, 3, 3), (1, stride, stride))
         self.bn2 = _batch_norm(dimensions, width)
+        self.act2 = _activation(architecture)
         self.conv3 = _convolution(architecture, width, width_out, (1, 1, 1))
         self.bn3 = _batch_norm(dimensions, width_out)
         self.gate = SelfGating(dimensions, width_out) if gated else None
-        self.se = SqueezeExcitation(
-            dimensions, width_out, max(1, int(width_out * architecture.squeeze_ratio))
+        # Of the expanded width, four times the bottleneck's.
+        squeezed = max(1, int(width_out * architecture.squeeze_ratio))
+        self.se = (
+            SqueezeExcitation(dimensions, width_out, squeezed)
+            if architecture.squeeze_ratio > 0
+            else None
         )
         self.downsample = (
             _shortcut(architecture, width_in, width_out, stride) if width_in != width_out else None
         )
+        self.act3 = _activation(architecture)
         self.skip_probability = 0.0
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, C, [T], H, W) to (N, 4 * width, [T], H / stride, W / stride), rounded up."""
-        shortcut = maps if self.downsample is None else self.downsample(maps)
-        maps = F.relu(self.bn1(self.conv1(maps)), inplace=True)
-        maps = F.relu(self.bn2(self.conv2(maps)), inplace=True)
-        maps = self.bn3(self.conv3(maps))
-        if self.gate is not None:
-            maps = self.gate(maps)
-        maps = self.se(maps)
+        branch = self.act1(self.bn1(self.conv1(maps)))
+        branch = self.act2(self.bn2(self.conv2(branch)))
+        branch = self.bn3(self.conv3(branch))
+        scale = self._scale(branch)
+        # Not in one step with the addition (addcmul), which rounds otherwise than timm's code: 200
+        # random layers make another answer of a last bit.
+        if scale is not None:
+            branch = branch * scale if torch.is_grad_enabled() else branch.mul_(scale)
+        branch += maps if self.downsample is None else self.downsample(maps)
+        activated: Tensor = self.act3(branch)
+        return activated
+
+    def _scale(self, branch: Tensor) -> Tensor | None:
+        """Give what the branch is multiplied with, (N, C, [1], 1, 1) or (N, 1, ...); None for 1.
+
+        Gate, squeeze and skip, in this order, all scale whole channels of an item. So their product
+        meets the maps, once; gated maps are never made, for their average is the gated average.
+        """
+        scale: Tensor | None = None
+        if self.gate is not None or self.se is not None:
+            average = _global_average(branch)
+            if self.gate is not None:
+                scale = self.gate(average)
+                average = average * scale
+            if self.se is not None:
+                squeezed = self.se(average)
+                scale = squeezed if scale is None else scale * squeezed
         if self.training and self.skip_probability > 0:
-            maps = _skip_some(maps, self.skip_probability)
-        maps += shortcut
-        return F.relu(maps, inplace=True)
+            kept = _kept_or_skipped(branch, self.skip_probability)
+            scale = kept if scale is None else scale * kept
+        return scale
 
 
 class SelfGating(nn.Module):
-    """Scale channels by a sigmoid of one 1x1x1 convolution of their averages (S3D-G)."""
+    """Weigh channels by a sigmoid of one 1x1x1 convolution of their averages (S3D-G)."""
 
     def __init__(self, dimensions: int, width: int) -> None:
         super().__init__()
         self.fc = _CONVOLUTIONS[dimensions](width, width, 1)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (N, C, [T], H, W) to the same shape."""
-        return maps * torch.sigmoid(self.fc(_global_average(maps)))
+    def forward(self, average: Tensor) -> Tensor:
+        """Map averages (N, C, [1], 1, 1) to the factors of the channels, of the same shape."""
+        return torch.sigmoid(self.fc(average))
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale channels by a sigmoid of a two-layer network of their averages."""
+    """Weigh channels by a sigmoid of a two-layer network of their averages.
+
+    The inner activation is ReLU whatever the network's own is.
+    """
 
     def __init__(self, dimensions: int, width: int, width_inside: int) -> None:
         super().__init__()
         self.fc1 = _CONVOLUTIONS[dimensions](width, width_inside, 1)
         self.fc2 = _CONVOLUTIONS[dimensions](width_inside, width, 1)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map (N, C, [T], H, W) to the same shape."""
-        inside = F.relu(self.fc1(_global_average(maps)), inplace=True)
-        return maps * torch.sigmoid(self.fc2(inside))
+    def forward(self, average: Tensor) -> Tensor:
+        """Map averages (N, C, [1], 1, 1) to the factors of the channels, of the same shape."""
+        return torch.sigmoid(self.fc2(F.relu(self.fc1(average), inplace=True)))
 
 
 class Classifier(nn.Linear):
@@ -196,6 +250,14 @@ class Classifier(nn.Linear):
         if self.training and self.dropout > 0:
             input = F.dropout(input, self.dropout)
         return super().forward(input)
+
+
+class SameConvolution2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding, which depends on the size of its input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride), rounded up."""
+        return super().forward(pad_same(input, self.kernel_size, self.stride))
 
 
 class SameConvolution3d(nn.Conv3d):
@@ -215,6 +277,15 @@ class SameMaxPool3d(nn.MaxPool3d):
         assert isinstance(self.stride, tuple)
         padded = pad_same(input, self.kernel_size, self.stride, value=-math.inf)
         return F.max_pool3d(padded, self.kernel_size, self.stride)
+
+
+class SameAveragePool2d(nn.Module):
+    """A 2x2 average pool with stride 1 and TensorFlow's SAME padding: one row and column behind."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape; the border divides by what it really covers."""
+        # PyTorch pads both sides: the first row and column of windows are not SAME's.
+        return F.avg_pool2d(maps, 2, stride=1, padding=1, count_include_pad=False)[..., 1:, 1:]
 
 
 def pad_same(
@@ -240,7 +311,16 @@ def pad_same(
     return F.pad(maps, padding, value=value) if any(padding) else maps
 
 
+def scaled(width: int, architecture: Architecture) -> int:
+    """Give a number of channels under the width multiplier, cut off as resnet.py cuts it off."""
+    return int(width * architecture.width)
+
+
 _CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_SAME_CONVOLUTIONS: dict[int, type[SameConvolution2d] | type[SameConvolution3d]] = {
+    2: SameConvolution2d,
+    3: SameConvolution3d,
+}
 _BATCH_NORMS: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
@@ -254,20 +334,15 @@ def _convolution(
     kernel: Extent,
     stride: Extent = (1, 1, 1),
 ) -> nn.Module:
-    dropped = 3 - architecture.dimensions
-    uneven = any(k > 1 and s > 1 for k, s in zip(kernel, stride, strict=True))
-    if architecture.padding == "same" and uneven:
-        assert architecture.dimensions == 3
-        return SameConvolution3d(width_in, width_out, kernel, stride, bias=False)
+    dimensions = architecture.dimensions
+    kernel_here, stride_here = kernel[3 - dimensions :], stride[3 - dimensions :]
+    uneven = any(k > 1 and s > 1 for k, s in zip(kernel_here, stride_here, strict=True))
+    same = architecture.padding == "same" and uneven
     # Any: takes tuples of two or of three, as the dimensions are.
-    convolution: Any = _CONVOLUTIONS[architecture.dimensions]
+    convolution: Any = (_SAME_CONVOLUTIONS if same else _CONVOLUTIONS)[dimensions]
+    padding = tuple(0 if same else extent // 2 for extent in kernel_here)
     module: nn.Module = convolution(
-        width_in,
-        width_out,
-        kernel[dropped:],
-        stride[dropped:],
-        padding=tuple(extent // 2 for extent in kernel[dropped:]),
-        bias=False,
+        width_in, width_out, kernel_here, stride_here, padding=padding, bias=False
     )
     return module
 
@@ -276,19 +351,25 @@ def _batch_norm(dimensions: int, width: int) -> nn.Module:
     return _BATCH_NORMS[dimensions](width, eps=BATCH_NORM_EPSILON)
 
 
+def _activation(architecture: Architecture) -> nn.Module:
+    # Swish needs its input for the backward pass, which in place would be a copy.
+    return nn.ReLU(inplace=True) if architecture.activation == "relu" else nn.SiLU()
+
+
 def _stem_end(architecture: Architecture, width: int) -> nn.Module:
     if architecture.stem_end == "max_pool":
         assert architecture.dimensions == 3
-        return SameMaxPool3d((1, 3, 3), (1, 2, 2))
+        frame_stride = architecture.stem_pool_stride
+        return SameMaxPool3d((STEM_POOL_FRAMES[frame_stride], 3, 3), (frame_stride, 2, 2))
     return nn.Sequential(
         _convolution(architecture, width, width, (1, 3, 3), (1, 2, 2)),
         _batch_norm(architecture.dimensions, width),
-        nn.ReLU(inplace=True),
+        _activation(architecture),
     )
 
 
 def _stage(architecture: Architecture, index: int, width_in: int) -> nn.Sequential:
-    width = STAGE_WIDTHS[index]
+    width = scaled(STAGE_WIDTHS[index], architecture)
     num_blocks = architecture.blocks[index]
     return nn.Sequential(
         *(
@@ -310,11 +391,14 @@ def _shortcut(
 ) -> nn.Sequential:
     pool: nn.Module = nn.Identity()
     strides = (1, stride, stride)
-    if architecture.shortcut == "average_pool" and stride > 1:
+    if architecture.shortcut != "strided" and stride > 1:
         assert architecture.dimensions == 2
         # Equals TensorFlow's SAME pool on odd sizes: the border divides by what it really covers.
         pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
         strides = (1, 1, 1)
+    elif architecture.shortcut == "average_pool_throughout":
+        assert architecture.dimensions == 2
+        pool = SameAveragePool2d()
     # The pool keeps its place in the sequence even where it does nothing: timm's names count on it.
     return nn.Sequential(
         pool,
@@ -327,9 +411,10 @@ def _global_average(maps: Tensor) -> Tensor:
     return maps.mean(tuple(range(2, maps.dim())), keepdim=True)
 
 
-def _skip_some(maps: Tensor, probability: float) -> Tensor:
+def _kept_or_skipped(maps: Tensor, probability: float) -> Tensor:
+    """Draw the factor of each item, (N, 1, ...): 0, or what keeps the expectation."""
     kept = maps.new_empty((len(maps), *[1] * (maps.dim() - 1))).bernoulli_(1 - probability)
-    return maps * (kept / (1 - probability))
+    return kept / (1 - probability)
 
 
 def _initialise(network: ResNetRS, architecture: Architecture) -> None:

@@ -28,6 +28,7 @@ from torch import nn
 
 from rsbench.errors import DataError, RsbenchError, RunError, WeightsError
 from rsbench.protocols.finetune import PROTOCOL, fit, predict, trained_model
+from rsbench.registry import find_backbone
 from rsbench.specs import Fitted, Item, ItemSet, Predictions, Settings
 
 
@@ -275,6 +276,108 @@ def test_what_a_task_reads_itself_is_trained_on_as_it_is(tmp_path: Path) -> None
     )
 
     assert sorted(seen[0][:, 0, 0, 0].tolist()) == [0.0, 1.0, 2.0, 3.0]
+
+
+class Dropping(Quarters):
+    """A network that says what it drops before a classifier."""
+
+    head_dropout = 0.5
+
+
+def test_a_new_classifier_has_the_networks_dropout(tmp_path: Path) -> None:
+    train = item_set(*pictures(20))
+
+    plain = _fit(settings(tmp_path / "a"), train)
+    dropped = _fit(settings(tmp_path / "b"), train, network=model(Dropping()))
+    again = _fit(settings(tmp_path / "c", num_workers=2), train, network=model(Dropping()))
+
+    assert not _same(plain, dropped)
+    assert _same(dropped, again)
+    assert sorted(plain.arrays) == sorted(dropped.arrays)
+    assert (plain.chosen["head_dropout"], dropped.chosen["head_dropout"]) == (0.0, 0.5)
+
+
+def test_the_dropout_of_a_lifted_network_is_found(tmp_path: Path) -> None:
+    from rsbench.lifting import FrameMean
+
+    fitted = _fit(
+        settings(tmp_path), item_set(*pictures(6)), network=model(_Flattened(FrameMean(Dropping())))
+    )
+
+    assert fitted.chosen["head_dropout"] == 0.5
+
+
+class _Flattened(nn.Module):
+    """Shows a lifted network pictures as clips of one frame."""
+
+    def __init__(self, lifted: nn.Module) -> None:
+        super().__init__()
+        self.lifted = lifted
+        self.head: nn.Module | None = None
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.lifted(batch.unsqueeze(2))
+        return features
+
+
+def test_dropout_is_off_at_test_and_fine_tuned_tensors_load_without_it(tmp_path: Path) -> None:
+    items, labels = pictures(12)
+    fitted = _fit(settings(tmp_path), item_set(items, labels), network=model(Dropping()))
+
+    def predicted(network: Any, name: str) -> np.ndarray:
+        machine = settings(tmp_path / name)
+        asked = predict_request(PROTOCOL, network, fitted, item_set(items, None), machine)
+        return np.stack(predict(asked).values)
+
+    first = predicted(model(Dropping()), "a")
+    np.testing.assert_array_equal(first, predicted(model(Dropping()), "b"))
+    np.testing.assert_array_equal(first, predicted(model(), "c"))
+
+
+def _resnet_rs(name: str, **changes: Any) -> Any:
+    """A narrow ResNet-RS of one block a stage, by the names of the registry."""
+    spec = find_backbone(f"{name}+blocks=1-1-1-1+width=0.0625").spec
+    options = {key: str(value) for key, value in changes.items()}
+    assert spec.vary is not None
+    spec = spec.vary(options) if options else spec
+    torch.manual_seed(0)
+    module = spec.build(None)
+    # A branch that starts at zero can be skipped without a trace.
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+    return replace(model(module), feature_width=spec.feature_width)
+
+
+@pytest.mark.parametrize("option", ["dropout", "stochastic_depth"])
+def test_options_of_a_resnet_rs_act_in_training_alone(tmp_path: Path, option: str) -> None:
+    train, recipe = item_set(*pictures(8)), _recipe(epochs=1, batch_size=8)
+
+    plain = _fit(settings(tmp_path / "a"), train, network=_resnet_rs("resnet_rs_50"), recipe=recipe)
+    network = _resnet_rs("resnet_rs_50", **{option: 0.9})
+    acting = _fit(settings(tmp_path / "b"), train, network=network, recipe=recipe)
+
+    assert plain.chosen["last_train_loss"] != acting.chosen["last_train_loss"]
+    pictures_NCHW = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        first = _resnet_rs("resnet_rs_50").module(pictures_NCHW)
+        assert torch.equal(network.module(pictures_NCHW), first)
+
+
+def test_the_mark_of_a_network_stays_with_what_was_fine_tuned(tmp_path: Path) -> None:
+    from safetensors.numpy import load, save
+
+    items, labels = pictures(8)
+    recipe = _recipe(epochs=1, batch_size=8)
+    garden, paper = _resnet_rs("resnet_rs_garden_50"), _resnet_rs("resnet_rs_50")
+
+    fitted = _fit(settings(tmp_path), item_set(items, labels), network=garden, recipe=recipe)
+    kept = load(save(dict(fitted.arrays)))
+
+    assert kept["backbone.model_garden"] == np.array(1, dtype=np.uint8)
+    trained_model(garden, kept, classes=(), device="cpu")
+    with pytest.raises(WeightsError, match=r"backbone\.model_garden must not be there"):
+        trained_model(paper, kept, classes=(), device="cpu")
 
 
 def test_a_training_that_diverges_says_where(tmp_path: Path) -> None:

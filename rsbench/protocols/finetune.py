@@ -5,6 +5,10 @@ Official validation data, where a task has it, is trained on too. Training looks
 clips and random crops, mirrored where that keeps the label; each view follows from (seed, epoch,
 item) alone. The test is the mean of the softmax over all views.
 
+Dropout and stochastic depth are the network's own and no part of the recipe: a network that has
+them (``resnet_rs_50+dropout=0.25+stochastic_depth=0.1``) trains with them, its dropout before the
+new classifier.
+
 Augmentation is crop-with-resize and flip only, SGD with Nesterov momentum and a cosine, as the
 fine-tuning of Kornblith et al. 2019 (arXiv 1805.08974); the lengths are ours, made for small data.
 
@@ -83,6 +87,7 @@ def fit(request: FitRequest) -> Fitted:
         arrays={name: tensor.cpu().numpy() for name, tensor in named_tensors(network).items()},
         chosen={
             "num_fitted_on": len(examples.items) - len(trained.failures),
+            "head_dropout": _head_dropout(network),
             "num_steps": trained.num_steps,
             "flip_probability": recipe.augmentation.flip_probability,
             "last_train_loss": trained.losses[-1],
@@ -135,18 +140,19 @@ def trained_model(
     given = {name: tuple(array.shape) for name, array in arrays.items()}
     if wanted != given:
         wrong = min(name for name in wanted.keys() | given if wanted.get(name) != given.get(name))
+        must = f"have shape {wanted[wrong]}" if wrong in wanted else "not be there"
+        was = f"has {given[wrong]}" if wrong in given else "is missing"
         raise WeightsError(
-            f"The fine-tuned tensors must be those of this network: {wrong} must have shape"
-            f" {wanted.get(wrong)}, it has {given.get(wrong)}; name the backbone that was"
-            " fine-tuned."
+            f"The fine-tuned tensors must be those of this network: {wrong} must {must}, it {was};"
+            " name the backbone that was fine-tuned."
         )
     load_tensors(network, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
     network.to(device).eval()
     content = {name: digest_bytes(array.tobytes()) for name, array in arrays.items()}
     return replace(
         model,
-        module=network[0],
-        head=network[1],
+        module=network.get_submodule("backbone"),
+        head=network.get_submodule("head"),
         head_classes=tuple(classes),
         digest=digest_json([model.digest, content]),
     )
@@ -225,7 +231,15 @@ def _network(model: Model, *, num_classes: int) -> nn.Sequential:
     head = nn.Linear(model.feature_width, num_classes)
     nn.init.normal_(head.weight, std=_HEAD_STD)
     nn.init.zeros_(head.bias)
-    return nn.Sequential(OrderedDict(backbone=backbone, head=head))
+    dropout = nn.Dropout(_head_dropout(backbone))
+    return nn.Sequential(OrderedDict(backbone=backbone, dropout=dropout, head=head))
+
+
+def _head_dropout(network: nn.Module) -> float:
+    """Give the probability with which a network drops features before a classifier; 0 for none."""
+    # A network that was lifted, or given a classifier, lies inside another module.
+    owners = (part for part in network.modules() if hasattr(part, "head_dropout"))
+    return next((float(cast("Any", owner).head_dropout) for owner in owners), 0.0)
 
 
 def _epoch(
