@@ -6,19 +6,26 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 DEMO   := build/demo/results
+RS     := resnet_rs_
+EN     := torchvision/efficientnet_b
+NETWORKS := $(RS)50@160,$(RS)101@160,$(RS)101@192,$(RS)152@192,$(RS)152@224,$(RS)152@256,$\
+$(EN)0@224,$(EN)1@240,$(EN)2@260,$(EN)3@300,$(EN)4@380,$(EN)5@456
+PARITY := build/parity
 # One thread a process; the tests of a file share what they make, so they stay in one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo results test lint format bench soak clean
+.PHONY: help demo results costs test lint format bench parity soak clean
 
 help:
 	@echo "make demo    install, run both ResNet-RS on the embedded Kinetics sample, print the table"
 	@echo "make results run again what is committed in results/, and draw its page"
+	@echo "make costs   measure again what is in results/profile/: ten minutes of a quiet CPU"
 	@echo "make test    install, lint, type-check and run the whole test suite"
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff put the code in order"
 	@echo "make bench   measure speed beside other libraries (benchmarks/)"
+	@echo "make parity  compare anew with the official TensorFlow code, in an environment of its own"
 	@echo "make soak    the long tests at their full size"
 	@echo "make clean   remove .venv, build outputs and caches"
 
@@ -29,6 +36,11 @@ demo: $(STAMP)
 results: $(STAMP)
 	$(BIN)/rsbench run --task kinetics400@sample --seeds 0,1,2 --results results
 	$(BIN)/rsbench table results --write
+
+# ResNet-RS 50 to 152 beside EfficientNet B0 to B5, each at its paper's pixels, on one thread.
+costs: $(STAMP)
+	$(BIN)/rsbench profile $(NETWORKS) --train --batch-size 4 --threads 1 --device cpu --results results
+	$(BIN)/rsbench profile --write
 
 test: lint
 	$(PYTEST) --durations 10
@@ -46,6 +58,15 @@ bench: $(STAMP)
 	@for program in benchmarks/[a-z]*.py; do \
 	    echo "$$program"; $(BIN)/python "$$program" || exit 1; \
 	done
+
+# TensorFlow and torch stay apart: one half records and reads checkpoints, the other loads them.
+parity: $(STAMP) $(PARITY)/.installed
+	PYTHONPATH=. $(PARITY)/venv/bin/python -W ignore tests/parity/record.py $(PARITY)
+	$(PARITY)/venv/bin/python -W ignore tests/parity/record_pixels.py
+	PYTHONPATH=. $(PARITY)/venv/bin/python -m pytest --noconftest -q -m parity tests/test_foreign.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_resnet_rs_parity.py
+	@rm -rf $(PARITY)/read
+	@echo "parity: our networks, and checkpoints written by the official code, give its numbers"
 
 # Long tests ask for their size: small unless RSBENCH_SOAK says how many rounds.
 soak: $(STAMP)
@@ -71,4 +92,11 @@ $(BIN)/python:
 $(STAMP): setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing rsbench and its tools into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]" -c constraints.txt
+	@touch $@
+
+$(PARITY)/.installed: tests/parity/requirements.txt | $(BIN)/python
+	@echo "Installing TensorFlow and the official models into $(PARITY)/venv (some minutes, 3 GB)"
+	@rm -rf $(PARITY)/venv
+	@$(BIN)/python -m venv $(PARITY)/venv
+	@$(PARITY)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
