@@ -209,6 +209,8 @@ def record_of(
             interpolation=spec.interpolation,
             antialias=spec.antialias,
             crop_ratio=spec.crop_ratio,
+            resizer=spec.resizer,
+            resize_to=spec.resize_to or (),
             lifting=assembled.model.lifting,
             numeric_digest=assembled.numeric_digest,
             source_sha256=cell.backbone.source_sha256,

@@ -388,12 +388,10 @@ def _varied(backbone: Backbone, options: Sequence[str]) -> Backbone:
 
 def _at_pixels(backbone: Backbone, pixels: int) -> Backbone:
     """Give the same network at another input side, its weights' preprocessing kept."""
-    weights = tuple(
-        replace(each, input=replace(each.input, pixels=pixels)) for each in backbone.weights
-    )
+    weights = tuple(replace(each, input=each.input.at(pixels)) for each in backbone.weights)
     return replace(
         backbone,
         name=f"{backbone.name}@{pixels}",
-        input=replace(backbone.input, pixels=pixels),
+        input=backbone.input.at(pixels),
         weights=weights,
     )

@@ -10,7 +10,7 @@ D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from typing import Protocol as Interface
@@ -88,6 +88,20 @@ class InputSpec:
     resize_to: tuple[int, int] | None = None
     """(height, width) that frames are resized to before the crop, whatever their aspect; None
     keeps the aspect. Only torchvision's older video networks were trained so (128 x 171)."""
+
+    def at(self, pixels: int) -> InputSpec:
+        """Give the same input at another side.
+
+        What is cropped keeps its share of the frame, but for the TPU code, whose margin is always
+        32 pixels (tensorflow/tpu, resnet_preprocessing.py).
+        """
+        crop_ratio, resize_to = self.crop_ratio, self.resize_to
+        if self.resizer == "tpu":
+            crop_ratio = pixels / (pixels + 32)
+        if resize_to is not None:
+            height, width = (round(side * pixels / self.pixels) for side in resize_to)
+            resize_to = (height, width)
+        return replace(self, pixels=pixels, crop_ratio=crop_ratio, resize_to=resize_to)
 
 
 # ---------------------------------------------------------------------------- data
@@ -262,6 +276,10 @@ class BackboneModule(Interface):
 
     head: nn.Module | None
     """Classifier on the features, (N, D) -> (N, K) logits; None where none was asked for."""
+
+    # Two members are optional. `head_dropout`, a float: the probability that a new classifier does
+    # not see a feature in training. `inflation_notes(flat)`, a dict: which of the tensors that are
+    # copied from the image network's `flat` state are used otherwise here, and how.
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Map a normalised float batch, (N, C, H, W) or (N, C, T, H, W), to features (N, D)."""

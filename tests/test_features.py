@@ -30,9 +30,11 @@ from torch import nn
 from rsbench import atomic
 from rsbench.data import features
 from rsbench.data.features import Extracted, extract, extraction_bytes
+from rsbench.data.loaders import read_views
 from rsbench.data.shards import Shard, ShardStore
 from rsbench.errors import RunError
 from rsbench.media.image import write_image
+from rsbench.media.transforms import normalise
 from rsbench.specs import Item, Reading
 
 
@@ -69,6 +71,42 @@ def test_features_are_those_of_the_network_on_the_normalised_picture(tmp_path: P
     np.testing.assert_allclose(extracted.values[:, 0], expected / np.sqrt(1 + 1e-5), atol=1e-5)
     assert extracted.values.dtype == np.float32
     assert extracted.num_bytes == 5 * 1 * 12 * 4
+
+
+def test_features_of_a_resizer_that_does_not_round_are_of_its_fractions(tmp_path: Path) -> None:
+    items, _ = pictures(3)
+    spec = replace(INPUT, interpolation="bicubic", antialias=False, crop_ratio=0.8, resizer="tpu")
+    reading = replace(image_reading(), input=spec)
+    views = torch.stack([read_views(item, reading)[0] for item in items])
+
+    extracted = extract(model(), items, reading, settings(tmp_path), output="features")
+
+    # Both sides go through the same network; what is compared is what it was shown.
+    with torch.inference_mode():
+        expected = model().module(normalise(views, spec)).numpy()
+        rounded = model().module(normalise(views.round(), spec)).numpy()
+    np.testing.assert_allclose(extracted.values[:, 0], expected, atol=1e-6)
+    assert np.abs(rounded - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resizer": "timm"},
+        {"resizer": "model_garden", "antialias": False},
+        {"resize_to": (PIXELS, PIXELS + 1)},
+    ],
+)
+def test_another_resizer_is_another_shard(tmp_path: Path, changes: dict[str, Any]) -> None:
+    items, _ = pictures(3)
+    other = replace(image_reading(), input=replace(INPUT, **changes))
+
+    extract(model(), items, image_reading(), settings(tmp_path), output="features")
+    first = _shard_files(tmp_path)
+    extract(model(), items, other, settings(tmp_path), output="features")
+
+    assert len(first) == 1
+    assert len(_shard_files(tmp_path)) == 2
 
 
 def test_the_last_batch_is_not_dropped(tmp_path: Path) -> None:

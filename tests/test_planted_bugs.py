@@ -279,12 +279,12 @@ def leave_random_clips_on(monkeypatch: Patch) -> None:
 
 
 def leave_mirroring_on(monkeypatch: Patch) -> None:
-    right = transforms.crop_views
+    right = transforms.view_frame
 
     def mirrored(*args: Any, **kwargs: Any) -> Any:
-        return np.ascontiguousarray(np.asarray(right(*args, **kwargs))[..., ::-1])
+        return np.ascontiguousarray(right(*args, **kwargs)[:, :, ::-1])
 
-    monkeypatch.setattr(transforms, "crop_views", mirrored)
+    monkeypatch.setattr(transforms, "view_frame", mirrored)
 
 
 @pytest.mark.parametrize(

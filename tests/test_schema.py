@@ -139,6 +139,19 @@ def test_every_required_field_is_missed() -> None:
             from_json(_edited(lambda content, name=field.name: content.pop(name)), where="r.json")
 
 
+def test_a_record_older_than_the_choice_of_resizer_means_torchvisions() -> None:
+    def as_before(content: dict[str, Any]) -> None:
+        del content["backbone"]["resizer"], content["backbone"]["resize_to"]
+
+    backbone = from_json(_edited(as_before), where="old.json").backbone
+    assert (backbone.resizer, backbone.resize_to) == ("torchvision", ())
+
+
+def test_a_size_that_frames_were_resized_to_comes_back() -> None:
+    record = make_record(backbone={"resizer": "torchvision", "resize_to": (128, 171)})
+    assert from_json(to_json(record), where="r").backbone.resize_to == (128, 171)
+
+
 def test_a_name_twice_in_an_object_is_refused() -> None:
     text = to_json(make_record()).replace('"seed": 0,', '"seed": 0, "seed": 1,')
     with pytest.raises(RecordError, match="twice"):

@@ -328,6 +328,33 @@ def test_networks_that_differ_in_input_are_rows_of_their_own(tmp_path: Path) -> 
         assert shown in text
 
 
+def test_rows_say_whose_resize_it_was(tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"resizer": "timm", "interpolation": "bicubic"},
+        {"resizer": "tpu", "interpolation": "bicubic", "antialias": False},
+        {"resizer": "model_garden", "antialias": False},
+        {"resize_to": (128, 171), "antialias": False},
+    ]
+    for number, backbone in enumerate(changes):
+        save_record(tmp_path, some_hits(80), backbone=backbone, key=str(number))
+
+    (table,) = _tables(tmp_path).tables
+    assert len(table.rows) == 5
+    lines = to_markdown(_tables(tmp_path))
+    for shown in (
+        "| bilinear resize |",
+        "| timm bicubic resize |",
+        "| tpu bicubic resize, no antialias |",
+        "| model_garden bilinear resize, no antialias |",
+        "| bilinear resize to 128x171, no antialias |",
+    ):
+        assert shown in lines
+    rows = list(csv.DictReader(io.StringIO(to_csv(_tables(tmp_path)))))
+    assert {row["resizer"] for row in rows} == {"torchvision", "timm", "tpu", "model_garden"}
+    assert sorted(row["resize_to"] for row in rows) == ["", "", "", "", "128x171"]
+
+
 def _with_metric(root: Path, name: str, values: list[float], *, higher: bool) -> None:
     for number, value in enumerate(values):
         record = make_record(backbone={"name": f"net{number}"})

@@ -1,4 +1,4 @@
-"""Sizes, crops and pixels against torchvision, Pillow and the published crop rules."""
+"""The default resizer's sizes, crops and pixels against torchvision, Pillow and published rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from rsbench.errors import MediaError, RsbenchError
-from rsbench.media.transforms import crop_views, normalise, resize_short_side, view_frames
+from rsbench.media.transforms import (
+    normalise,
+    stack_views,
+    view_frame,
+    view_frames,
+)
 from rsbench.specs import InputSpec
 
 
@@ -19,8 +24,13 @@ def _noise(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+def _unscaled(height, width, side):
+    """An input under which a picture of this size is cropped and not resized."""
+    return InputSpec(pixels=side, crop_ratio=side / min(height, width))
+
+
 @pytest.mark.parametrize(
-    ("height", "width", "pixels", "ratio", "expected"),
+    ("height", "width", "pixels", "ratio", "resized"),
     [
         (240, 320, 224, 0.875, (256, 341)),  # 320 * 256 / 240 = 341.33
         (320, 240, 224, 0.875, (341, 256)),
@@ -30,13 +40,15 @@ def _noise(*shape):
         (51, 50, 64, 1.0, (65, 64)),  # 51 * 64 / 50 = 65.28
     ],
 )
-def test_the_short_side_is_resized_and_the_aspect_kept(height, width, pixels, ratio, expected):
-    resized = resize_short_side(
-        _noise(height, width, 3), InputSpec(pixels=pixels, crop_ratio=ratio)
-    )
+def test_the_short_side_is_resized_and_the_aspect_kept(height, width, pixels, ratio, resized):
+    frame = _noise(height, width, 3)
+    whole = v2.functional.resize(torch.from_numpy(frame).permute(2, 0, 1), list(resized))
 
-    assert resized.shape == (*expected, 3)
-    assert resized.dtype == np.uint8
+    (seen,) = view_frame(frame, InputSpec(pixels=pixels, crop_ratio=ratio), 1)
+
+    expected = v2.functional.center_crop(whole, [pixels, pixels]).permute(1, 2, 0).numpy()
+    assert seen.dtype == np.uint8
+    assert np.abs(seen.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -69,16 +81,16 @@ def test_antialiased_shrinking_equals_pillows(interpolation):
     method = Image.Resampling[interpolation.upper()]
     expected = np.asarray(Image.fromarray(pixels).resize((50, 40), method)).astype(int)
 
-    resized = resize_short_side(pixels, InputSpec(pixels=40, interpolation=interpolation))
+    left, centre, right = view_frame(pixels, InputSpec(pixels=40, interpolation=interpolation), 3)
 
-    assert resized.shape == (40, 50, 3)
-    assert np.abs(resized - expected).max() <= 1
+    for square, start in ((left, 0), (centre, 5), (right, 10)):
+        assert np.abs(square - expected[:, start : start + 40]).max() <= 1
 
 
 def test_antialias_and_interpolation_are_not_ignored():
     pixels = _noise(120, 150, 3)
     results = [
-        resize_short_side(pixels, InputSpec(pixels=43, interpolation=name, antialias=antialias))
+        view_frame(pixels, InputSpec(pixels=43, interpolation=name, antialias=antialias), 1)
         for name in ("bilinear", "bicubic")
         for antialias in (False, True)
     ]
@@ -117,7 +129,7 @@ def _uniform_crop_offsets(height, width, size, spatial_idx):
 def test_three_crops_lie_where_pyslowfast_puts_them(height, width):
     frames = _noise(2, height, width, 3)
 
-    views = crop_views(frames, InputSpec(pixels=64), 3)
+    views = view_frames(frames, _unscaled(height, width, 64), 3)
 
     assert views.shape == (3, 3, 2, 64, 64)
     assert views.flags["C_CONTIGUOUS"]
@@ -132,18 +144,22 @@ def test_one_crop_lies_where_torchvision_puts_it(height, width):
     frames = _noise(1, height, width, 3)
     expected = v2.CenterCrop(64)(torch.from_numpy(frames[0]).permute(2, 0, 1))
 
-    views = crop_views(frames, InputSpec(pixels=64), 1)
+    views = view_frames(frames, _unscaled(height, width, 64), 1)
 
     assert np.array_equal(views[0, :, 0], expected.numpy())
 
 
-def test_per_frame_resizing_then_cropping_is_view_frames():
+def test_views_of_an_item_come_clips_first_then_crops():
     spec = InputSpec(pixels=48, crop_ratio=0.8)
-    frames = _noise(3, 80, 120, 3)
-    resized = np.stack([resize_short_side(frame, spec) for frame in frames])
+    frames = _noise(6, 80, 120, 3)
+    seen = np.stack([view_frame(frame, spec, 3) for frame in frames])
 
-    for crops in (1, 3):
-        assert np.array_equal(crop_views(resized, spec, crops), view_frames(frames, spec, crops))
+    views = stack_views(seen.reshape(2, 3, *seen.shape[1:]))
+
+    assert views.shape == (6, 3, 3, 48, 48)
+    assert views.flags["C_CONTIGUOUS"]
+    assert np.array_equal(views[:3], view_frames(frames[:3], spec, 3))
+    assert np.array_equal(views[3:], view_frames(frames[3:], spec, 3))
 
 
 def test_a_view_of_a_frame_does_not_depend_on_its_neighbours():
@@ -165,7 +181,7 @@ def test_other_numbers_of_crops_are_refused(crops):
 @pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1), (0, 5)])
 def test_a_sliver_is_refused(height, width):
     with pytest.raises(MediaError, match=f"64 times as long as wide, was {width} x {height}"):
-        resize_short_side(_noise(height, width, 3), InputSpec(pixels=224))
+        view_frame(_noise(height, width, 3), InputSpec(pixels=224), 1)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 6), (2, 3, 4, 5, 6)])
@@ -187,6 +203,15 @@ def test_normalise_equals_torchvisions_channel_by_channel(shape):
     assert batch.dtype == torch.uint8
 
 
+def test_views_in_floats_are_normalised_alike_and_left_as_they_are():
+    batch = torch.from_numpy(_noise(2, 3, 5, 6))
+    floats = batch.to(torch.float32)
+    spec = InputSpec(pixels=8)
+
+    assert torch.equal(normalise(floats, spec), normalise(batch, spec))
+    assert torch.equal(floats, batch.to(torch.float32))
+
+
 def test_white_normalises_to_the_hand_calculation():
     result = normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), InputSpec(pixels=1))
 
@@ -200,3 +225,18 @@ def test_a_single_channel_needs_a_single_mean():
 
     with pytest.raises(RsbenchError, match="one value for each of 1 channels"):
         normalise(torch.zeros(1, 1, 4, 4, 4, dtype=torch.uint8), InputSpec(pixels=4))
+
+
+def test_another_side_takes_the_size_of_whole_frames_along():
+    # By hand: 128 x 171 at 112 pixels is 128 / 2 x 171 / 2 = 64 x 85.5 (to even: 86) at 56.
+    spec = InputSpec(pixels=112, resize_to=(128, 171), crop_ratio=0.5)
+
+    assert spec.at(56) == InputSpec(pixels=56, resize_to=(64, 86), crop_ratio=0.5)
+    assert spec.at(112) == spec
+    assert InputSpec(pixels=8).at(9) == InputSpec(pixels=9)
+
+
+def test_the_tpu_margin_is_32_pixels_at_every_side() -> None:
+    # tensorflow/tpu, resnet_preprocessing.py: CROP_PADDING = 32.
+    spec = InputSpec(pixels=160, crop_ratio=160 / 192, resizer="tpu", interpolation="bicubic")
+    assert spec.at(224).crop_ratio == 224 / 256

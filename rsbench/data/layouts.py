@@ -112,6 +112,25 @@ def write_class_folders(root: Path, examples: Iterable[Example], classes: Sequen
         _write_media(folder / example.label / example.id, example.pixels)
 
 
+def write_imagenet_folders(root: Path, examples: Iterable[Example], classes: Sequence[str]) -> None:
+    """Write ``train/<wnid>/<wnid>_<n>.JPEG`` and ``val/<wnid>/ILSVRC2012_val_<n>.JPEG``.
+
+    Pictures without colour have one channel, as some of the real ones have. ``classes.txt`` says
+    that the data set has no other classes.
+    """
+    from rsbench.media.image import write_image
+
+    _write_class_names(root, classes)
+    for number, example in enumerate(examples, start=1):
+        folder = root / _folder(example) / example.label
+        is_train = example.split == "train"
+        name = f"{example.label}_{number}" if is_train else f"ILSVRC2012_val_{number:08d}"
+        is_grey = bool((example.pixels == example.pixels[..., :1]).all())
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = example.pixels[..., 0] if is_grey else example.pixels
+        write_image(folder / f"{name}.JPEG", pixels)
+
+
 def write_csv_file(root: Path, examples: Iterable[Example], classes: Sequence[str]) -> None:
     """Write ``items.csv`` of path,label,start,end,group beside ``media/<source>.mp4``.
 
@@ -144,6 +163,7 @@ LAYOUTS: Mapping[str, Writer] = MappingProxyType(
         "kinetics class folders": write_kinetics_class_folders,
         "path label list": write_path_label_list,
         "class folders": write_class_folders,
+        "imagenet folders": write_imagenet_folders,
         "csv file": write_csv_file,
     }
 )

@@ -1,4 +1,4 @@
-"""From items to uint8 views, in this process or in workers, the same either way.
+"""From items to views, in this process or in workers, the same either way.
 
 A bad file never stops the reading: it becomes a `Failure`'s reason beside the views of its
 neighbours. What is wrong with the words of the run (an unknown sampler) does stop it.
@@ -45,8 +45,8 @@ class Batch(NamedTuple):
     rows: tuple[int, ...]
     """Which items could be read, in order."""
     views: torch.Tensor | list[torch.Tensor]
-    """uint8 (B, V, C, T, H, W) or (B, V, C, H, W), one entry a row; a list of tensors where their
-    shapes differ (what a task's own reader gives)."""
+    """uint8 or float32, as the resizer gives it: (B, V, C, T, H, W) or (B, V, C, H, W), one entry a
+    row; a list of tensors where their shapes differ (what a task's own reader gives)."""
     failures: tuple[ReadFailure, ...]
     """The items among them that could not."""
 
@@ -68,8 +68,9 @@ def read_views(item: Item, reading: Reading) -> torch.Tensor:
         reading: Which clips and crops, at which size. With `reading.read` set, the task reads.
 
     Returns:
-        uint8 (V, C, T, H, W) for video, (V, C, H, W) for images, clips before crops; what
-        `reading.read` gives, as it is, with one leading axis: (1, ...).
+        (V, C, T, H, W) for video, (V, C, H, W) for images, clips before crops: uint8, or float32
+        for resizers that do not round. What `reading.read` gives, as it is, with one leading axis:
+        (1, ...).
 
     Raises:
         MediaError: The file or array is not the image or video it must be.
@@ -80,13 +81,9 @@ def read_views(item: Item, reading: Reading) -> torch.Tensor:
     if reading.modality == "image":
         frames_THWC = _image_pixels(item)[None]
         views_VCTHW = transforms.view_frames(frames_THWC, reading.input, reading.views.crops)
-        return torch.as_tensor(views_VCTHW)[:, :, 0].contiguous()
+        return torch.from_numpy(views_VCTHW)[:, :, 0]
     if reading.modality == "video":
-        clips = [
-            torch.as_tensor(transforms.crop_views(clip_THWC, reading.input, reading.views.crops))
-            for clip_THWC in _clips(item, reading)
-        ]
-        return torch.cat(clips).contiguous()
+        return torch.from_numpy(transforms.stack_views(_clips(item, reading)))
     raise DataError(
         f"Items of modality {reading.modality!r} are read by their task, which must set"
         f" `Task.read`; item {item.id!r} came without it."
@@ -105,7 +102,8 @@ def read_training_view(
         seed: Equal seeds give equal views.
 
     Returns:
-        uint8 (C, T, H, W) for video, (C, H, W) for images; what `reading.read` gives, as it is.
+        uint8 (C, T, H, W) for video, (C, H, W) for images, whatever the resizer of the test; what
+        `reading.read` gives, as it is.
 
     Raises:
         MediaError: The file or array is not the image or video it must be.
@@ -339,8 +337,8 @@ def _checked(item: Item, source: np.ndarray, *, axes: str) -> np.ndarray:
 
 
 def _clips(item: Item, reading: Reading) -> np.ndarray:
-    """Give the clips of a video, frames resized and not yet cropped: (clips, T, h, w, 3)."""
-    resize = partial(_resize, reading=reading)
+    """Give the clips of a video, each frame as its crops: (clips, T, crops, h, w, 3)."""
+    view = partial(transforms.view_frame, input=reading.input, num_crops=reading.views.crops)
     if isinstance(item.source, np.ndarray):
         frames_THWC = _clip_array(item, item.source)
         chosen = sampling.sample_clips(
@@ -350,8 +348,8 @@ def _clips(item: Item, reading: Reading) -> np.ndarray:
             num_clips=reading.views.clips,
             fps=_ARRAY_FRAMES_PER_SECOND,
         )
-        resized = {row: resize(frames_THWC[row]) for row in np.unique(chosen).tolist()}
-        return np.stack([np.stack([resized[row] for row in clip]) for clip in chosen.tolist()])
+        viewed = {row: view(frames_THWC[row]) for row in np.unique(chosen).tolist()}
+        return np.stack([np.stack([viewed[row] for row in clip]) for clip in chosen.tolist()])
     return video.read_clips(
         item.source,
         sampler=reading.sampler,
@@ -359,12 +357,8 @@ def _clips(item: Item, reading: Reading) -> np.ndarray:
         num_clips=reading.views.clips,
         start_seconds=item.start_seconds,
         end_seconds=item.end_seconds,
-        transform=resize,
+        transform=view,
     )
-
-
-def _resize(pixels: np.ndarray, *, reading: Reading) -> np.ndarray:
-    return transforms.resize_short_side(pixels, reading.input)
 
 
 def _one_line(error: BaseException) -> str:

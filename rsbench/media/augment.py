@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ def read_random_clip(
     end_seconds: float | None = None,
     transform: Callable[[Pixels], Pixels],
 ) -> Pixels:
-    """Read the clip that `random_clip` cuts from a video, uint8 (T, h, w, 3), in one decoding.
+    """Read the clip that `random_clip` cuts from a video, (T, h, w, 3), in one decoding.
 
     Args:
         path: A file with a video stream.
@@ -67,23 +68,28 @@ def read_random_clip(
         position: Uniform in [0, 1).
         start_seconds: First moment, included; None is the first frame.
         end_seconds: Last moment, excluded; None is the end.
-        transform: Applied to each frame of the clip, (H, W, 3) -> (h, w, 3).
+        transform: Applied to each frame of the clip, uint8 (H, W, 3) -> uint8 (h, w, 3).
 
     Raises:
         MediaError: The file can't be read as a video or has no frame in the window.
     """
-    return _collect(
+    clip_THWC = _collect(
         path,
         _Window(start_seconds, end_seconds),
         lambda timeline: timeline.order[random_clip(len(timeline.order), clip, position=position)],
         transform,
     )
+    return cast(Pixels, clip_THWC)
 
 
 def random_crop(
     pixels: Pixels, spec: InputSpec, augmentation: Augmentation, *, seed: int
 ) -> Pixels:
     """Cut a random crop, make it the square the network sees, and perhaps mirror it.
+
+    The filter is the input's interpolation and antialias by torchvision, whatever its resizer and
+    crop: what the four resizers differ in beyond that, by fractions of a pixel, is less than what a
+    random crop moves. No resize goes before it, so `resize_to` has no say.
 
     Args:
         pixels: uint8 (H, W, 3).

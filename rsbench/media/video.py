@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-Transform = Callable[[Pixels], Pixels]
+Kept = npt.NDArray[np.uint8 | np.float32]
+"""What is kept of a frame: its pixels, or what a transform made of them."""
+Transform = Callable[[Pixels], Kept]
 
 CONVERSION = (
     Interpolation.BILINEAR
@@ -117,7 +119,7 @@ def read_clips(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     transform: Transform | None = None,
-) -> Pixels:
+) -> Kept:
     """Read the clips that a named sampler cuts, frame by frame exact.
 
     The file is decoded once for all clips (twice only where its packets promise other frames than
@@ -130,11 +132,11 @@ def read_clips(
         num_clips: Clips N.
         start_seconds: First moment, included; None is the first frame.
         end_seconds: Last moment, excluded; None is the end.
-        transform: Applied to each sampled frame, uint8 (H, W, 3) -> uint8 (h, w, 3), to keep
-            memory small; all its results must have one shape.
+        transform: Applied to each sampled frame, uint8 (H, W, 3), to keep memory small; all its
+            results must have one shape and one type.
 
     Returns:
-        uint8 (N, T, h, w, 3), RGB.
+        uint8 (N, T, H, W, 3), RGB; with a transform (N, T, ...) of what it gives, in its type.
 
     Raises:
         MediaError: The file can't be read as a video or has no frame in the window.
@@ -161,7 +163,7 @@ def read_all_frames(
         MediaError: The file can't be read as a video or has no frame in the window.
     """
     window = _Window(start_seconds, end_seconds)
-    return _collect(path, window, lambda timeline: timeline.order, None)
+    return cast(Pixels, _collect(path, window, lambda timeline: timeline.order, None))
 
 
 def count_frames(path: Path) -> int:
@@ -245,8 +247,8 @@ class _Decoded(NamedTuple):
     header: _Header
     ticks: list[int | None]
     """Time stamp of each frame in decoder order."""
-    kept: dict[int, Pixels]
-    """Pixels of the wanted frames, by place in decoder order."""
+    kept: dict[int, Kept]
+    """What is kept of the wanted frames, by place in decoder order."""
 
 
 def _collect(
@@ -254,8 +256,8 @@ def _collect(
     window: _Window,
     choose: Callable[[_Timeline], Indices],
     transform: Transform | None,
-) -> Pixels:
-    """Give the chosen frames, (*shape of the choice, h, w, 3).
+) -> Kept:
+    """Give the chosen frames, (*shape of the choice, *shape of what is kept of one).
 
     The packets' time stamps say which frames will probably be chosen; one decoding pass keeps
     those. The choice itself is made from the frames that decoded, and what the guess missed is
@@ -278,7 +280,7 @@ def _collect(
             "second time; is the file being written?"
         )
     first = kept[int(places.flat[0])]
-    clips = np.empty((places.size, *first.shape), dtype=np.uint8)
+    clips: Kept = np.empty((places.size, *first.shape), dtype=first.dtype)
     for row, place in enumerate(places.flat):
         clips[row] = kept[int(place)]
     return clips.reshape(*places.shape, *first.shape)
@@ -398,7 +400,7 @@ def _decode(path: Path, wanted: frozenset[int], transform: Transform | None) -> 
         MediaError: The file can't be opened as a video, or no frame of it decodes.
     """
     ticks: list[int | None] = []
-    kept: dict[int, Pixels] = {}
+    kept: dict[int, Kept] = {}
     reformatter = VideoReformatter()
     size: tuple[int, int] | None = None
     with _open(path) as (container, stream):

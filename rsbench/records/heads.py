@@ -12,7 +12,7 @@ from rsbench.errors import RecordError
 if TYPE_CHECKING:
     import numpy as np
 
-_FACTS = "rsbench.head"
+FACTS = "rsbench.head"
 """Name of the metadata: JSON with the class names and the names of the folds."""
 
 
@@ -41,7 +41,7 @@ def to_bytes(arrays: Mapping[str, Mapping[str, np.ndarray]], *, classes: Sequenc
         for name, array in named.items()
     }
     # One entry: safetensors writes several in any order, and equal heads must be equal bytes.
-    facts = {_FACTS: json.dumps({"classes": list(classes), "folds": list(arrays)})}
+    facts = {FACTS: json.dumps({"classes": list(classes), "folds": list(arrays)})}
     return save(flat, metadata=facts)
 
 
@@ -61,7 +61,7 @@ def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:
 
     try:
         header_length = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"][_FACTS])
+        facts = json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"][FACTS])
         folds, classes = facts["folds"], facts["classes"]
         flat = load(content)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -67,6 +67,10 @@ class BackbonePart:
     numeric_digest: str
     """Digest of the rounded outputs on a fixed input."""
     source_sha256: str | None
+    resizer: str = "torchvision"
+    """Whose resize and crop was followed; what records say that are older than the choice."""
+    resize_to: tuple[int, ...] = ()
+    """(height, width) of frames before the crop; empty where their aspect was kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

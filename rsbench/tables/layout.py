@@ -53,10 +53,7 @@ _OPTIONAL = (
     _Field("seeds", lambda row: _seeds(row)),
     _Field("lifting", lambda row: f"lifting {row.lifting}"),
     _Field("crop", lambda row: f"crop {row.crop_ratio:g}"),
-    _Field(
-        "resize",
-        lambda row: f"{row.interpolation} resize" + ("" if row.antialias else ", no antialias"),
-    ),
+    _Field("resize", lambda row: _resize(row)),
     _Field("mean", lambda row: f"mean {_channels(row.mean)}"),
     _Field("std", lambda row: f"std {_channels(row.std)}"),
     _Field("source", lambda row: _source(row)),
@@ -140,6 +137,13 @@ def _source(row: Row) -> str:
 
 def _channels(values: Sequence[float]) -> str:
     return "/".join(f"{value:g}" for value in values)
+
+
+def _resize(row: Row) -> str:
+    """Say whose resize it was, unless torchvision's: "tpu bicubic resize, no antialias"."""
+    whose = "" if row.resizer == "torchvision" else f"{row.resizer} "
+    size = f" to {'x'.join(map(str, row.resize_to))}" if row.resize_to else ""
+    return f"{whose}{row.interpolation} resize{size}" + ("" if row.antialias else ", no antialias")
 
 
 def _trained_on(row: Row) -> str:

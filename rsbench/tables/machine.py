@@ -32,6 +32,8 @@ _HEADERS = (
     "crop_ratio",
     "interpolation",
     "antialias",
+    "resizer",
+    "resize_to",
     "lifting",
     "num_parameters",
     "seeds",
@@ -114,6 +116,7 @@ def _line(
         "metric": column.metric,
         "trained_on": " ".join(row.trained_on),
         "seeds": " ".join(str(seed) for seed in row.seeds),
+        "resize_to": "x".join(str(side) for side in row.resize_to),
         "marks": "; ".join(row.marks),
         "records": " ".join(row.records),
         # The row has a standard deviation of its pixels, the cell one over seeds.

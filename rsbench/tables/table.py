@@ -75,6 +75,9 @@ class Row:
     interpolation: str
     antialias: bool
     crop_ratio: float
+    resizer: str
+    resize_to: tuple[int, ...]
+    """(height, width) of frames before the crop; empty where their aspect was kept."""
     lifting: str
     num_parameters: int
     seeds: tuple[int, ...]
@@ -247,6 +250,8 @@ def _identity(record: RunRecord) -> tuple[object, ...]:
         network.interpolation,
         network.antialias,
         network.crop_ratio,
+        network.resizer,
+        network.resize_to,
         network.lifting,
     )
 
@@ -323,6 +328,8 @@ def _row(
         interpolation=network.interpolation,
         antialias=network.antialias,
         crop_ratio=network.crop_ratio,
+        resizer=network.resizer,
+        resize_to=network.resize_to,
         lifting=network.lifting,
         num_parameters=network.num_parameters,
         seeds=tuple(sorted({stored.record.seed for stored in members})),
