@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from rsbench.digests import digest_file, digest_json
-from rsbench.errors import PluginError, RsbenchError, UnknownNameError, WeightsError
+from rsbench.choosing import OWN, ChosenWeights
+from rsbench.digests import digest_json
+from rsbench.errors import PluginError, RsbenchError, WeightsError
+from rsbench.fitting import Candidates, nobody
 from rsbench.lifting import lift
+from rsbench.loading import load_network
 from rsbench.profile import count_macs, count_parameters
 from rsbench.records.schema import WeightsPart
-from rsbench.specs import Backbone, ClipSpec, InputSpec, Modality, Model, Sample, Task, Weights
-from rsbench.weights import load_into, load_state, numeric_digest, state_digest
-
-RANDOM = "none"
-"""The name of no weights: random initialisation, written so in every table."""
-OWN = "own"
-"""What a record says where the network's own code set its weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChosenWeights:
-    """Which parameters a run starts from, found but not read."""
-
-    name: str
-    input: InputSpec
-    path: Path | None = None
-    """The local file; None for random initialisation."""
-    known: Weights | None = None
-    """The declared weights, where the file is one of them."""
+from rsbench.specs import Backbone, ClipSpec, InputSpec, Modality, Model, Sample, Task
+from rsbench.weights import numeric_digest, state_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,47 +46,6 @@ def check_device(name: str) -> None:
     if device is None or not known or (device.type == "cuda" and (device.index or 0) >= num_gpus):
         here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(num_gpus))])
         raise RsbenchError(f"--device must be one of this machine's: {here}; it was {name!r}.")
-
-
-def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
-    """Find weights by name or path; nothing is downloaded.
-
-    Args:
-        backbone: The network they are for.
-        name: "none", the name of one of the backbone's known weights, or a file.
-        cache_root: Where known weights are looked for: ``weights/BACKBONE/NAME.suffix``.
-
-    Raises:
-        WeightsError: They are known and not here; says the URL and where to put the file.
-        UnknownNameError: Neither a known name nor a file.
-    """
-    if name in {RANDOM, OWN}:
-        return ChosenWeights(name=RANDOM, input=backbone.input)
-    known = next((each for each in backbone.weights if each.name == name), None)
-    if known is not None:
-        path = known_weights_path(backbone, known, cache_root=cache_root)
-        if not path.is_file():
-            raise WeightsError(
-                f"Weights {name} of {backbone.name} are not here: download"
-                f" {known.url or known.source} and put the file at {path}."
-            )
-        return ChosenWeights(name=name, input=known.input, path=path, known=known)
-    path = Path(name)
-    if not path.is_file():
-        names = ", ".join([RANDOM, *(each.name for each in backbone.weights)])
-        raise UnknownNameError(
-            f"No weights {name!r} for {backbone.name}: it is no file, and the names are {names}."
-        )
-    return ChosenWeights(name=path.name, input=backbone.input, path=path)
-
-
-def known_weights_path(backbone: Backbone, weights: Weights, *, cache_root: Path) -> Path:
-    """Say where the file of known weights must lie."""
-    suffix = {"safetensors": ".safetensors", "torch": ".pth", "keras-h5": ".h5"}.get(
-        weights.format, ""
-    )
-    family = backbone.name.partition("@")[0].replace("/", "--")
-    return cache_root / "weights" / family / f"{weights.name}{suffix}"
 
 
 def resolve_input(
@@ -145,9 +90,9 @@ def resolve_input(
         clip = sample.clip
     clip = ClipSpec(frames=frames or clip.frames, stride=stride or clip.stride)
     sample_pixels = sample.pixels if sample is not None else None
+    side = pixels or sample_pixels or weights_input.pixels
     seen = replace(
-        weights_input,
-        pixels=pixels or sample_pixels or weights_input.pixels,
+        weights_input.at(side),
         frames=clip.frames,
         stride=clip.stride,
     )
@@ -163,6 +108,8 @@ def assemble(
     seed: int,
     device: str,
     built_in: bool,
+    candidates: Candidates = nobody,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Assembled:
     """Build, load, lift and digest a network.
 
@@ -175,16 +122,18 @@ def assemble(
         device: "cpu", "cuda", "cuda:1".
         built_in: Whether rsbench knows that the network begins at random; of anybody else's it is
             tried, for a function may load a checkpoint of its own.
+        candidates: Where to look for the network of a file that does not fit this one.
+        say: Called with lines for whoever is watching: what became of inflated tensors.
 
     Raises:
         WeightsError: The file is damaged, of another network, or not the declared one.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module, part = _build_and_load(backbone, chosen, seed=seed)
+        loaded = load_network(backbone, chosen, seed=seed, candidates=candidates, say=say)
+        part = loaded.weights
         if chosen.path is None and not built_in:
             part = _own_weights(backbone, part, seed=seed)
-    module = module.eval()
+    module = loaded.module.eval()
     outputs = _outputs_digest(module, backbone.modality, input)
     num_parameters = count_parameters(module)
     head = module.head
@@ -200,7 +149,7 @@ def assemble(
     model = Model(
         module=lifted.eval().to(device),
         head=head.eval().to(device) if isinstance(head, nn.Module) else None,
-        head_classes=chosen.known.classes if chosen.known is not None else (),
+        head_classes=loaded.head_classes,
         feature_width=backbone.feature_width,
         lifting=lifting,
         digest=digest,
@@ -214,39 +163,6 @@ def assemble(
     )
 
 
-def _build_and_load(
-    backbone: Backbone, chosen: ChosenWeights, *, seed: int
-) -> tuple[nn.Module, WeightsPart]:
-    if chosen.path is None:
-        module = backbone.build(None)
-        return module, WeightsPart(
-            name=RANDOM,
-            digest=state_digest(module),
-            trained_on=(),
-            verified=True,
-            init_seed=seed,
-            notes=(),
-        )
-    sha256 = digest_file(chosen.path)
-    declared = chosen.known.sha256 if chosen.known is not None else None
-    if declared is not None and sha256 != declared:
-        raise WeightsError(
-            f"{chosen.path} must have sha256 {declared} to be {chosen.name}; it has {sha256}."
-            " Delete it and fetch it again."
-        )
-    state = load_state(chosen.path)
-    module = backbone.build(_head_width(backbone, chosen, state))
-    notes = load_into(module, state, name=f"{chosen.path.name} into {backbone.name}")
-    return module, WeightsPart(
-        name=chosen.name,
-        digest=state_digest(module),
-        trained_on=chosen.known.trained_on if chosen.known is not None else (),
-        verified=declared is not None,
-        init_seed=None,
-        notes=tuple(notes),
-    )
-
-
 def _own_weights(backbone: Backbone, part: WeightsPart, *, seed: int) -> WeightsPart:
     """Say so where a network sets its own weights: they do not depend on the seed."""
     torch.manual_seed(seed + 1)
@@ -254,28 +170,6 @@ def _own_weights(backbone: Backbone, part: WeightsPart, *, seed: int) -> Weights
         return part
     note = "the network's own code sets its weights; what they have seen is not known"
     return replace(part, name=OWN, verified=False, init_seed=None, notes=(note,))
-
-
-def _head_width(
-    backbone: Backbone, chosen: ChosenWeights, state: dict[str, torch.Tensor]
-) -> int | None:
-    """Read the head's number of classes off the file: never assumed (1000 or 1001, 400 or 600)."""
-    if chosen.known is not None:
-        return chosen.known.num_classes
-    with_head, without = _outline(backbone, 2), _outline(backbone, None)
-    head_names = [name for name in with_head if name not in without and name in state]
-    widths = {state[name].shape[0] for name in head_names if state[name].ndim == 2}
-    return widths.pop() if len(widths) == 1 else None
-
-
-def _outline(backbone: Backbone, num_classes: int | None) -> dict[str, torch.Tensor]:
-    """Give a network's state for its names and shapes."""
-    try:
-        with torch.device("meta"):
-            return backbone.build(num_classes).state_dict()
-    except (RuntimeError, NotImplementedError):
-        # It computes with values while it is built, which takes real ones.
-        return backbone.build(num_classes).state_dict()
 
 
 def _outputs_digest(module: nn.Module, modality: Modality, input: InputSpec) -> str:

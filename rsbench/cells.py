@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from rsbench import environment
-from rsbench.assembly import (
-    Assembled,
-    ChosenWeights,
-    assemble,
-    check_device,
-    choose_weights,
-    resolve_input,
-)
+from rsbench.assembly import Assembled, assemble, check_device, resolve_input
+from rsbench.choosing import INFLATE, ChosenWeights, choose_weights
 from rsbench.data.roots import Root, find_root
 from rsbench.data.sample import sample_root
 from rsbench.errors import DataError, RsbenchError, UnknownNameError
 from rsbench.gathering import Gathered, gather
 from rsbench.registry import (
     Found,
+    everything,
     find_backbone,
     find_protocol,
     find_task,
@@ -32,6 +28,7 @@ from rsbench.registry import (
     split_sample,
     suggest,
 )
+from rsbench.shelf import known_weights
 from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
 
 
@@ -64,6 +61,8 @@ class RunRequest:
     again: bool = False
     """Run even if the same run is finished."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    say: Callable[[str], None] = lambda line: None
+    """Called with a line that whoever is watching should read: what became of inflated weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +84,8 @@ class Cell:
     fit_reading: Reading
     predict_reading: Reading
     gathered: Gathered
+    notes: tuple[str, ...] = ()
+    """What came of the user's words otherwise than they may read: another network was chosen."""
 
 
 def prepare(request: RunRequest) -> Cell:
@@ -106,6 +107,7 @@ def prepare(request: RunRequest) -> Cell:
             f" task {task.name} asks for {task.target}."
         )
     overrides = _parse_overrides(protocol.spec, request.overrides)
+    backbone, notes = network_of(backbone, request.weights)
     weights = choose_weights(backbone.spec, request.weights, cache_root=request.cache_root)
     sample = task.sample if root is None else None
     seen, clip = resolve_input(
@@ -142,7 +144,47 @@ def prepare(request: RunRequest) -> Cell:
         fit_reading=replace(predict_reading, views=Views()),
         predict_reading=predict_reading,
         gathered=gathered,
+        notes=notes,
     )
+
+
+def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], tuple[str, ...]]:
+    """Give the network that the named weights belong to, which may be a sibling of the one named.
+
+    Args:
+        found: The backbone as named.
+        weights: As typed: a name, a file, "inflate:" before one of these, or "none".
+
+    Returns:
+        The backbone, or its sibling, or the backbone that inflates a sibling of its image network;
+        and a line that says so, where it is not simply the backbone.
+
+    Raises:
+        UnknownNameError: The weights name a network that does not exist.
+    """
+    flat = found.spec.flat
+    if weights.startswith(INFLATE) and flat is not None:
+        name = weights.removeprefix(INFLATE)
+        known = known_weights(flat, name)
+        if known is None or known.network in (None, flat.name):
+            return found, ()
+        sibling = find_backbone(known.network).spec
+        note = f"weights {name} belong to {sibling.name}: they are inflated from that network"
+        return replace(found, spec=replace(found.spec, flat=sibling)), (note,)
+    known = known_weights(found.spec, weights)
+    if known is None or known.network is None:
+        return found, ()
+    pixels = "" if found.pixels is None else f"@{found.pixels}"
+    other = find_backbone(f"{known.network}{pixels}")
+    if other.spec.name == found.spec.name:
+        return found, ()
+    note = f"weights {weights} belong to {other.spec.name}: it runs instead of {found.spec.name}"
+    return other, (note,)
+
+
+def backbones() -> tuple[Backbone, ...]:
+    """Give every backbone that has a name: where to look for the one that a file fits."""
+    return tuple(cast("Backbone", found.spec) for found in everything("backbone")[0])
 
 
 def _read_key(task: Task, source_sha256: str | None) -> str:
@@ -193,6 +235,8 @@ def assemble_cell(cell: Cell) -> Assembled:
         seed=cell.request.seed,
         device=cell.request.device,
         built_in=is_built_in(cell.backbone),
+        candidates=backbones,
+        say=cell.request.say,
     )
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from rsbench.errors import DataError, MediaError, WeightsError
 from rsbench.findings import Check, Fault, attempt, some
 from rsbench.installation import look_at_installation
 from rsbench.registry import Found, Kind, everything, suggest
-from rsbench.specs import Backbone, ClipSpec, Protocol, Task, Weights
+from rsbench.specs import Backbone, ClipSpec, Protocol, Task
 
 RESULTS_BYTES = 200 * 1024**2
 """Free space wanted for results: one record of Kinetics-400 keeps 19,907 x 400 float32 scores,
@@ -218,19 +217,22 @@ def look_at_weights(cache_root: Path) -> Check:
 
 
 def _look_at_files(cache_root: Path) -> str:
-    from rsbench.assembly import known_weights_path
+    from rsbench.shelf import base_name, look, place_of
+    from rsbench.verification import verify
 
     num_known, here, unverified, faults = 0, [], [], []
     for found in _works("backbone"):
         backbone = cast("Backbone", found.spec)
         for weights in backbone.weights:
+            place = place_of(backbone, weights, cache_root=cache_root)
+            if place.network != base_name(backbone.name):
+                continue  # In the list of the network that they belong to.
             num_known += 1
-            path = known_weights_path(backbone, weights, cache_root=cache_root)
-            if not path.exists():
+            if look(place).standing == "absent":
                 continue
             here.append(weights.name)
             try:
-                _hold_weights(backbone, weights, path)
+                verify(backbone, place)
             except WeightsError as error:
                 faults.append(str(error))
             if weights.sha256 is None:
@@ -245,24 +247,6 @@ def _look_at_files(cache_root: Path) -> str:
         f"{len(here)} of {num_known} known files are here, all fit{note}; `--weights none` needs"
         " none"
     )
-
-
-def _hold_weights(backbone: Backbone, weights: Weights, path: Path) -> None:
-    """Raise `WeightsError` where a file is not the declared one or does not fit its network."""
-    import torch
-
-    from rsbench.digests import digest_file
-    from rsbench.weights import load_into, load_state
-
-    if weights.sha256 is not None and (sha256 := digest_file(path)) != weights.sha256:
-        raise WeightsError(f"{path} must have sha256 {weights.sha256}; it has {sha256}")
-    state = load_state(path)
-    with torch.device("meta"):
-        module = backbone.build(weights.num_classes)
-    with warnings.catch_warnings():
-        # The meta device takes no numbers, which is what it is here for: names and shapes count.
-        warnings.filterwarnings("ignore", message=".*meta parameter.*")
-        load_into(module, state, name=f"{path.name} into {backbone.name}")
 
 
 # ------------------------------------------------------------------------------------ decoder

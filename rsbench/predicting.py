@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsbench.assembly import Assembled, assemble, check_device, choose_weights
+from rsbench.assembly import Assembled, assemble, check_device
+from rsbench.cells import backbones, network_of
+from rsbench.choosing import choose_weights, input_of
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
@@ -104,7 +106,7 @@ def predict_files(
     missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
         raise DataError(f"No file {missing} to predict; give paths of images or videos.")
-    seen = _recorded_input(record)
+    seen = input_of(record.backbone)
     assembled = _reassemble(stored, seen, backbone, weights, cache_root=cache_root, device=device)
     head = heads.from_bytes(
         store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
@@ -166,20 +168,6 @@ def _recorded_protocol(stored: store.Stored, given: str | None) -> Protocol:
     return protocol
 
 
-def _recorded_input(record: RunRecord) -> InputSpec:
-    part = record.backbone
-    return InputSpec(
-        pixels=part.pixels,
-        frames=part.frames,
-        stride=part.stride,
-        mean=part.mean,
-        std=part.std,
-        interpolation=part.interpolation,  # type: ignore[arg-type]  # written from an InputSpec
-        antialias=part.antialias,
-        crop_ratio=part.crop_ratio,
-    )
-
-
 def _recorded_reading(record: RunRecord, seen: InputSpec) -> Reading:
     is_video = record.task.modality == "video"
     return Reading(
@@ -204,15 +192,17 @@ def _reassemble(
 ) -> Assembled:
     """Build the recorded network again, and hold it to the recorded tensors and outputs."""
     record = stored.record
-    found = _recorded_backbone(record, backbone)
+    name = weights or record.weights.name
+    found, _ = network_of(_recorded_backbone(record, backbone), name)
     assembled = assemble(
         found.spec,
-        choose_weights(found.spec, weights or record.weights.name, cache_root=cache_root),
+        choose_weights(found.spec, name, cache_root=cache_root),
         input=seen,
         task_modality=record.task.modality,  # type: ignore[arg-type]  # written from a Task
         seed=record.seed,
         device=device,
         built_in=is_built_in(found),
+        candidates=backbones,
     )
     if assembled.weights.digest != record.weights.digest:
         raise RecordError(

@@ -28,6 +28,7 @@ WRAPPERS = (
     "model_ema",
     "state_dict",
     "model_state_dict",
+    "model_state",
     "model",
     "module",
 )
@@ -41,6 +42,41 @@ COUNTER = "num_batches_tracked"
 NAMES_SHOWN = 3
 
 _HDF5 = b"\x89HDF"
+_GZIP = b"\x1f\x8b"
+_TAR = b"ustar"
+_TAR_PLACE = 257
+_CHECKPOINT_PART = re.compile(r"\.index|\.data-\d{5}-of-\d{5}")
+
+
+class MisfitError(WeightsError):
+    """A file's names or shapes are not the network's; which ones, and what to do, apart."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}: {advice}")
+        self.found = found
+
+
+def foreign_kind(path: Path) -> str:
+    """Say what a file or folder is that has to be converted before it can be loaded.
+
+    Returns:
+        "Keras HDF5 file", "TensorFlow checkpoint", or nothing for what `load_state` is to look at.
+    """
+    if path.is_dir():
+        inside = (path.glob(pattern) for pattern in ("*.index", "*/*.index"))
+        return "TensorFlow checkpoint" if any(map(any, inside)) else ""
+    if path.name and path.with_name(f"{path.name}.index").is_file():
+        return "TensorFlow checkpoint"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        start = stream.read(_TAR_PLACE + len(_TAR))
+    if start.startswith(_HDF5):
+        return "Keras HDF5 file"
+    # Published checkpoints come as archives, and name.pth.tar is no archive but a torch file.
+    is_archive = start.startswith(_GZIP) or start.endswith(_TAR)
+    is_part = any(map(_CHECKPOINT_PART.fullmatch, path.suffixes[-1:]))
+    return "TensorFlow checkpoint" if is_archive or is_part else ""
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -58,13 +94,13 @@ def load_state(path: Path) -> dict[str, Tensor]:
             f"weights file {path} must be a safetensors or torch file and does not exist: check "
             "the path, or download the file first"
         )
+    if kind := foreign_kind(path):
+        raise WeightsError(
+            f"weights file {path} must be a safetensors or torch file and is a {kind}: convert it "
+            f"first, with `rsbench weights convert {path} --backbone NAME`"
+        )
     with path.open("rb") as stream:
         start = stream.read(9)
-    if start.startswith(_HDF5):
-        raise WeightsError(
-            f"weights file {path} must be a safetensors or torch file and is HDF5 (Keras): convert "
-            "it to safetensors first"
-        )
     # Eight bytes of header length, then JSON.
     is_safetensors = path.suffix == ".safetensors" or start[8:9] == b"{"
     content = _read_safetensors(path) if is_safetensors else _read_torch(path)
@@ -83,25 +119,52 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], *, name: str) -> l
         Notes for whoever reads the number, empty if there is nothing to say.
 
     Raises:
-        WeightsError: Names are missing or unexpected, shapes differ, or values are not finite.
+        MisfitError: Names are missing or unexpected, or shapes differ.
+        WeightsError: Values are not finite.
     """
     expected = module.state_dict()
+    notes = check_fit(expected, state, head_names=_head_names(module), name=name)
+    module.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+    return notes
+
+
+def check_fit(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    head_names: Sequence[str] = (),
+    name: str,
+) -> list[str]:
+    """Hold named tensors to those of a network, as `load_into` does; nothing is copied.
+
+    Args:
+        expected: The network's own, on any device (meta too): names, shapes and types count.
+        state: As `load_state` gives it.
+        head_names: Which of the network's names are its classifier's.
+        name: As in `load_into`.
+
+    Returns:
+        Notes for whoever reads the number, empty if there is nothing to say.
+
+    Raises:
+        MisfitError: Names are missing or unexpected, or shapes differ.
+        WeightsError: Values are not finite.
+    """
     missing = [key for key in expected if key not in state and not key.endswith(COUNTER)]
     unexpected = [key for key in state if key not in expected and not key.endswith(COUNTER)]
     shared = [key for key in expected if key in state]
     reshaped = [key for key in shared if expected[key].shape != state[key].shape]
     if missing or unexpected or reshaped:
-        heads = set(_head_names(module))
-        if not missing and not unexpected and heads.issuperset(reshaped):
+        if not missing and not unexpected and set(head_names).issuperset(reshaped):
             raise WeightsError(_explain_head(reshaped[-1], expected, state, name))
-        raise WeightsError(_explain(missing, unexpected, reshaped, expected, state, name))
+        found = _explain(missing, unexpected, reshaped, expected, state, name)
+        raise MisfitError(found, _advice(missing, unexpected, reshaped))
     for key in shared:
         if state[key].is_floating_point() and not bool(torch.isfinite(state[key]).all()):
             raise WeightsError(
                 f"can't load {name}: weights must be finite numbers, and {key} holds NaN or "
                 "infinity: the file is damaged or its training diverged; get another"
             )
-    module.load_state_dict({key: state[key] for key in shared}, strict=False)
     return _precision_notes(expected, state, shared)
 
 
@@ -263,8 +326,7 @@ def _explain(
         parts.append(
             f"{key} is {tuple(expected[key].shape)}, in the file {tuple(state[key].shape)}"
         )
-    advice = _advice(missing, unexpected, reshaped)
-    return f"can't load {name}: {'; '.join(parts)}: {advice}"
+    return f"can't load {name}: {'; '.join(parts)}"
 
 
 def _advice(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str]) -> str:

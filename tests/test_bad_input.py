@@ -493,10 +493,14 @@ def test_weights_that_can_not_be_are_refused(file: str, said: str, here: Path) -
     assert said in _run("--weights", file)
 
 
-def test_known_weights_that_are_not_here_say_where_to_put_them() -> None:
+def test_known_weights_that_are_not_here_say_where_to_put_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     line = _run("--backbone", "resnet_rs_50", "--weights", "resnetrs50.tf_in1k")
 
-    assert "download timm/resnetrs50.tf_in1k and put the file at" in line
+    assert "run `rsbench weights fetch resnet_rs_50 resnetrs50.tf_in1k`, or download" in line
+    assert "https://huggingface.co/timm/resnetrs50.tf_in1k/resolve/main/model.safetensors" in line
 
 
 # ---------------------------------------------------------------------------- plug-ins

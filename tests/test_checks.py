@@ -557,6 +557,7 @@ def test_any_module_from_a_file_passes(tmp_path: Path) -> None:
         ({"input": InputSpec(pixels=0)}, "input", "1 or more, were 0, 1 and 1"),
         ({"input": InputSpec(pixels=16, crop_ratio=1.14)}, "input", "crop_ratio must be above 0"),
         ({"input": InputSpec(pixels=16, mean=(0.5,))}, "input", "one value a channel"),
+        ({"input": InputSpec(pixels=16, resizer="tpu")}, "input", "tpu resize must be bicubic"),
         ({"input": InputSpec(pixels=16, mean=(124.0, 116.0, 104.0))}, "input", "pixels in [0, 1]"),
         ({"input": InputSpec(pixels=16, std=(0.0, 1.0, 1.0))}, "input", "pixels in [0, 1]"),
         ({"modality": "video"}, "input", "a video network must take 2 frames or more"),
@@ -569,10 +570,14 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], question: str, words: s
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sha256": "abc"}, "sha256 must be 64 lower-case hexadecimal digits or None, was 'abc'"),
+        ({"sha256": "abc"}, "digits, or the first 8, or None, was 'abc'"),
         ({"sha256": "A" * 64}, "sha256 must be"),
         ({"url": "http://example.org/w"}, "url must be https://"),
         ({"url": None}, "source must say where the file is from"),
+        ({"url": None, "package": "no-path"}, "package must be DISTRIBUTION:PATH/IN/IT"),
+        ({"url": None, "package": "box:../../etc/passwd"}, "package must be DISTRIBUTION:PATH"),
+        ({"network": "resnet_rs_49"}, "network must be a backbone that lists 'w' too"),
+        ({"network": "tiny_2d"}, "network must be a backbone that lists 'w' too"),
         ({"num_classes": 0}, "num_classes must be 1 or more"),
         ({"classes": ("a", "b")}, "as many as num_classes (3), were 2"),
         ({"published": {"top1": 0.8}}, "'task/metric' to percent"),

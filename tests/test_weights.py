@@ -73,7 +73,9 @@ def test_a_safetensors_file_is_known_by_its_content(tmp_path, name):
     assert same(load_state(tmp_path / name), state)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "state_dict_ema"])
+@pytest.mark.parametrize(
+    "wrapper", ["state_dict", "model", "model_state_dict", "model_state", "state_dict_ema"]
+)
 def test_a_checkpoint_is_unwrapped(tmp_path, wrapper):
     state = network().state_dict()
     torch.save({"epoch": 3, wrapper: state, "optimizer": {"lr": 0.1}}, tmp_path / "last.pth")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,12 @@ if TYPE_CHECKING:
     help="Protocol, or several by commas.",
 )
 @click.option("--data", type=FILE, help="Folder (or CSV) of the data set.")
-@click.option("--weights", default="none", show_default=True, help="none, a known name, or a file.")
+@click.option(
+    "--weights",
+    default="none",
+    show_default=True,
+    help="none, a known name, a file, or the record of a finetune; inflate:NAME|FILE in 3D.",
+)
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), help="One seed.  [default: 0]")
 @click.option("--seeds", help="Several by commas, instead of --seed: 0,1,2.")
 @click.option("--limit", type=click.IntRange(min=1), help="Items a split: seeded, stratified.")
@@ -117,7 +123,8 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
     from rsbench.runner import run_cell
 
     with reporter() as report:
-        cell = prepare(dataclasses.replace(request, progress=report))
+        say = partial(click.echo, err=as_json)
+        cell = prepare(dataclasses.replace(request, progress=report, say=say))
         store.check_writable(request.results)
         if not as_json:
             _introduce(cell)
@@ -152,6 +159,8 @@ def _introduce(cell: Cell) -> None:
         f"{cell.task_name} · {cell.backbone.spec.name} · {cell.protocol.spec.name}"
         f" · seed {request.seed} · weights {cell.weights.name}: {counted} items at {seen}"
     )
+    for note in cell.notes:
+        click.echo(f"  note: {note}")
     if gathered.missing:
         shown = ", ".join(gathered.missing[:3]) + (", ..." if len(gathered.missing) > 3 else "")
         click.echo(f"  listed and not here: {len(gathered.missing)} ({shown})")
