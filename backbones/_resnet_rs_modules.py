@@ -118,7 +118,9 @@ class ResNetRS(nn.Module):
                 block.skip_probability = stochastic_depth * level / 5
 
     def inflation_notes(self, flat: Mapping[str, Tensor]) -> dict[str, str]:
-        """Say what an image network's weights meet here otherwise; see `rsbench.inflation.inflate`.
+        """Say what an image network's weights meet here otherwise.
+
+        See `rsbench.weights.inflation.inflate`.
 
         Args:
             flat: State of `resnet_rs_DEPTH` or, by its mark, of `resnet_rs_garden_DEPTH`.

@@ -3,15 +3,16 @@
 A file imports only from floors below its own; ``tests/test_floors.py`` holds it::
 
     9  cli
-    8  runner, estimate, checks, doctor
+    8  runner, estimate, checks, doctor, profiling, reference_check
     7  recording, predicting
     6  cells
-    5  registry, assembly, gathering
+    5  registry, assembly, gathering, steps, cost_tables
     4  protocols | rsbench_tasks | rsbench_backbones      (strangers to each other)
     3  tables | data | probes | training | lifting | installation   (strangers to each other)
-    2  records, media, metrics, environment, weights, adapt, profile, findings, templates
-    1  atomic, stats
-    0  specs, errors, digests
+    3  weights | timing
+    2  records, media, metrics, environment, adapt, profile, findings, templates, costs
+    1  atomic, stats, grids
+    0  specs, errors, digests, synsets
 """
 
 __version__ = "0.1.0"

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from rsbench.choosing import OWN, ChosenWeights
 from rsbench.digests import digest_json
 from rsbench.errors import PluginError, RsbenchError, WeightsError
-from rsbench.fitting import Candidates, nobody
 from rsbench.lifting import lift
-from rsbench.loading import load_network
 from rsbench.profile import count_macs, count_parameters
 from rsbench.records.schema import WeightsPart
 from rsbench.specs import Backbone, ClipSpec, InputSpec, Modality, Model, Sample, Task
-from rsbench.weights import numeric_digest, state_digest
+from rsbench.weights.choosing import OWN, ChosenWeights
+from rsbench.weights.fitting import Candidates, nobody
+from rsbench.weights.loading import load_network
+from rsbench.weights.state import numeric_digest, state_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,6 @@ from typing import cast
 
 from rsbench import environment
 from rsbench.assembly import Assembled, assemble, check_device, resolve_input
-from rsbench.choosing import INFLATE, ChosenWeights, choose_weights
 from rsbench.data.roots import Root, find_root
 from rsbench.data.sample import sample_root
 from rsbench.errors import DataError, RsbenchError, UnknownNameError
@@ -28,8 +27,9 @@ from rsbench.registry import (
     split_sample,
     suggest,
 )
-from rsbench.shelf import known_weights
 from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
+from rsbench.weights.choosing import INFLATE, ChosenWeights, choose_weights
+from rsbench.weights.shelf import known_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +169,7 @@ def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], t
         if known is None or known.network in (None, flat.name):
             return found, ()
         sibling = find_backbone(known.network).spec
-        note = f"weights {name} belong to {sibling.name}: they are inflated from that network"
+        note = f"weights {known.name} belong to {sibling.name}: they are inflated from that network"
         return replace(found, spec=replace(found.spec, flat=sibling)), (note,)
     known = known_weights(found.spec, weights)
     if known is None or known.network is None:
@@ -178,7 +178,7 @@ def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], t
     other = find_backbone(f"{known.network}{pixels}")
     if other.spec.name == found.spec.name:
         return found, ()
-    note = f"weights {weights} belong to {other.spec.name}: it runs instead of {found.spec.name}"
+    note = f"weights {known.name} belong to {other.spec.name}: it runs instead of {found.spec.name}"
     return other, (note,)
 
 

@@ -217,8 +217,8 @@ def look_at_weights(cache_root: Path) -> Check:
 
 
 def _look_at_files(cache_root: Path) -> str:
-    from rsbench.shelf import base_name, look, place_of
-    from rsbench.verification import verify
+    from rsbench.weights.shelf import base_name, look, place_of
+    from rsbench.weights.verification import verify
 
     num_known, here, unverified, faults = 0, [], [], []
     for found in _works("backbone"):

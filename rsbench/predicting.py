@@ -9,7 +9,6 @@ from typing import Any
 
 from rsbench.assembly import Assembled, assemble, check_device
 from rsbench.cells import backbones, network_of
-from rsbench.choosing import choose_weights, input_of
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
@@ -30,6 +29,7 @@ from rsbench.specs import (
     Settings,
     Views,
 )
+from rsbench.weights.choosing import choose_weights, input_of
 
 
 def predict_checked(protocol: Protocol, request: PredictRequest) -> Predictions:

@@ -13,7 +13,6 @@ from torch import nn
 from rsbench.adapt import IMAGE_INPUT, VIDEO_INPUT, BareModule, adapt_bare_module
 from rsbench.assembly import assemble
 from rsbench.cells import RunRequest
-from rsbench.choosing import choose_weights
 from rsbench.data.sample import sample_root
 from rsbench.digests import digest_file
 from rsbench.errors import PluginError, WeightsError
@@ -23,6 +22,7 @@ from rsbench.records import store
 from rsbench.registry import find_backbone, find_task
 from rsbench.runner import Finished, run
 from rsbench.specs import Backbone, InputSpec
+from rsbench.weights.choosing import choose_weights
 
 CLASSIFIER = """
 import torch

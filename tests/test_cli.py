@@ -37,17 +37,26 @@ JSON_PAGE = ROOT / "docs" / "json.md"
 WORDS = {
     "": ["--help", "--version"],
     "check": ["KIND", "NAME", "--data", "--help", "--json"],
+    "check-reference": [
+        *("BACKBONES", "WEIGHTS", "--batch-size", "--data", "--device", "--expect", "--help"),
+        *("--json", "--limit", "--results", "--task", "--workers"),
+    ],
     "data": ["--help"],
     "data check": ["TASK", "--data", "--help", "--json"],
     "data sample": ["TASK", "FOLDER", "--help"],
     "data where": ["TASK", "--data", "--help"],
     "doctor": ["--help", "--json", "--results"],
-    "ls": ["WHAT", "--help", "--image", "--json", "--results", "--video"],
+    "ls": ["WHAT", "--help", "--image", "--json", "--pretrained", "--results", "--video"],
     "new": ["KIND", "NAME", "--help", "--into"],
     "predict": [
         *("RECORD", "FILES"),
         *("--backbone", "--device", "--fold", "--help", "--json", "--protocol", "--top"),
         "--weights",
+    ],
+    "profile": [
+        *("BACKBONES", "--batch-size", "--compile", "--device", "--frames", "--help", "--join"),
+        *("--json", "--layout", "--pixels", "--precision", "--repeats", "--results", "--show"),
+        *("--stride", "--threads", "--train", "--views", "--write"),
     ],
     "run": [
         *("--again", "--backbone", "--batch-size", "--data", "--device", "--dry-run", "--frames"),
@@ -57,6 +66,11 @@ WORDS = {
     ],
     "show": ["NAME", "--help", "--json"],
     "table": ["RESULTS", "--check", "--format", "--help", "--write"],
+    "weights": ["--help"],
+    "weights convert": ["SOURCE", "--backbone", "--help", "--to"],
+    "weights fetch": ["BACKBONE", "NAME", "--from", "--help", "--mirror", "--sha256"],
+    "weights list": ["BACKBONE", "--help", "--json"],
+    "weights verify": ["BACKBONE", "NAME", "--help"],
 }
 
 
@@ -180,7 +194,7 @@ def test_an_interrupt_is_said_and_has_the_shell_s_code(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- JSON for machines
 
-FREE_KEYS = {"metrics", "scores", "recipe", "ruler"}
+FREE_KEYS = {"metrics", "scores", "recipe", "ruler", "published_percent"}
 """Fields whose own keys are names of metrics, classes and numbers of a recipe."""
 
 

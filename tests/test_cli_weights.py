@@ -16,10 +16,10 @@ from command_line import QUICK, TINY, Answer, contents_of, rsbench, write_pictur
 from test_conversion import from_keras, keras_file
 from weights_world import TINY_2D, TINY_3D, Server, declare, serving, tiny_file, tiny_state, weights
 
-from rsbench import downloading
 from rsbench.digests import digest_bytes
 from rsbench.records import store
 from rsbench.specs import Backbone, Weights
+from rsbench.weights import downloading
 
 ROOT = Path(__file__).parents[1]
 PATH = "/nets/one.pth"

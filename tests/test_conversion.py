@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from weights_world import TINY_2D, TINY_3D, tiny_file, tiny_state, weights
 
-from rsbench import shelf
 from rsbench.cells import backbones
-from rsbench.choosing import choose_weights
-from rsbench.conversion import convert, convert_known, source_digest
 from rsbench.digests import digest_file
 from rsbench.errors import WeightsError
-from rsbench.loading import load_network
 from rsbench.specs import Backbone
-from rsbench.weights import load_state
+from rsbench.weights import shelf
+from rsbench.weights.choosing import choose_weights
+from rsbench.weights.conversion import convert, convert_known, source_digest
+from rsbench.weights.loading import load_network
+from rsbench.weights.state import load_state
 
 
 def from_keras(format: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,13 +16,13 @@ from urllib.request import Request
 import pytest
 from weights_world import TINY_2D, URL, Server, serving, tiny_file, weights
 
-from rsbench import downloading, shelf
 from rsbench.digests import digest_bytes
-from rsbench.downloading import DownloadError
 from rsbench.errors import DiskError, WeightsError
-from rsbench.fetching import Fetched, fetch
-from rsbench.shelf import Place
 from rsbench.specs import Weights
+from rsbench.weights import downloading, shelf
+from rsbench.weights.downloading import DownloadError
+from rsbench.weights.fetching import Fetched, fetch
+from rsbench.weights.shelf import Place
 
 PATH = "/nets/one.pth"
 
@@ -434,7 +434,7 @@ def test_the_word_of_the_hub_itself_counts(
 ) -> None:
     # The hub's own address, answered by this server standing in as a proxy.
     monkeypatch.setattr(shelf, "HUB", "http://huggingface.co")
-    monkeypatch.setattr("rsbench.fetching.HUB", "http://huggingface.co")
+    monkeypatch.setattr("rsbench.weights.fetching.HUB", "http://huggingface.co")
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.setenv("no_proxy", "")
     file = "http://huggingface.co/timm/tiny/resolve/main/model.safetensors"
@@ -600,7 +600,7 @@ def test_where_no_lock_is_known_the_partial_file_has_a_name_of_its_own(
     def unknown(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("rsbench.fetching.fcntl.flock", unknown)
+    monkeypatch.setattr("rsbench.weights.fetching.fcntl.flock", unknown)
     place = placed(tmp_path)
     server.cuts = [1000, 0, 0, 0]
 

@@ -12,7 +12,9 @@ from weights_world import TINY_2D, TINY_3D, tiny_state
 
 from rsbench.cells import backbones
 from rsbench.errors import WeightsError
-from rsbench.fitting import (
+from rsbench.registry import find_backbone
+from rsbench.specs import Backbone
+from rsbench.weights.fitting import (
     Tensors,
     fits,
     fitting_network,
@@ -23,8 +25,6 @@ from rsbench.fitting import (
     outline,
     shapes_of,
 )
-from rsbench.registry import find_backbone
-from rsbench.specs import Backbone
 
 
 def shapes_from(name: str, num_classes: int | None = 1000) -> dict[str, tuple[int, ...]]:

@@ -23,8 +23,10 @@ PACKAGES = {"rsbench": "rsbench", "rsbench_tasks": "tasks", "rsbench_backbones":
 DOORS = {
     "av": ("rsbench/media/video.py",),
     "click": ("rsbench/cli/",),
+    "h5py": ("rsbench/weights/foreign.py",),
     "mmengine": ("rsbench/training/", "rsbench/environment.py"),
     "pyarrow": ("rsbench/records/",),
+    "pytorchvideo": ("backbones/_pytorchvideo_modules.py",),
     "rich": ("rsbench/cli/progress.py", "rsbench/tables/terminal.py"),
     "sklearn": (
         "rsbench/probes/",
@@ -32,12 +34,25 @@ DOORS = {
         "rsbench/data/sample.py",
         "tasks/digits.py",
     ),
+    "tensorflow": ("rsbench/weights/foreign.py",),
     "timm": ("backbones/timm.py",),
     "torchvision": ("rsbench/media/", "tasks/", "backbones/"),
 }
 
 # Each of these costs a tenth of a second to several seconds to import.
-HEAVY = ("av", "mmengine", "pyarrow", "scipy", "sklearn", "timm", "torch", "torchvision")
+HEAVY = (
+    "av",
+    "h5py",
+    "mmengine",
+    "pyarrow",
+    "pytorchvideo",
+    "scipy",
+    "sklearn",
+    "tensorflow",
+    "timm",
+    "torch",
+    "torchvision",
+)
 
 
 When = Literal["import", "call", "never"]
@@ -184,9 +199,16 @@ def test_a_dependency_comes_in_by_its_door_only(dependency: str) -> None:
 def test_every_dependency_is_declared() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    lines = config["options"]["install_requires"] + config["options.extras_require"]["timm"]
+    extras = ("timm", "keras", "tensorflow")
+    lines = config["options"]["install_requires"] + "".join(
+        config["options.extras_require"][extra] for extra in extras
+    )
     declared = {re.split(r"[><=~\[; ]", line)[0] for line in lines.split()}
-    import_names = {"pillow": "PIL", "scikit-learn": "sklearn"}
+    import_names = {
+        "pillow": "PIL",
+        "scikit-learn": "sklearn",
+        "tensorflow-cpu": "tensorflow",
+    }
     known = {import_names.get(name, name) for name in declared}
     used = {
         imported.name.split(".")[0]
@@ -239,7 +261,10 @@ def test_importing_the_command_line_or_any_plug_in_imports_nothing_heavy() -> No
         ("ls", "tasks"),
         ("ls", "protocols"),
         ("ls", "backbones"),
+        ("ls", "backbones", "--pretrained"),
+        ("check-reference",),
         ("ls", "results"),
+        ("weights", "list"),
         ("table", str(ROOT / "results")),
     ],
     ids=lambda words: " ".join(word for word in words if "/" not in word),

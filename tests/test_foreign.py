@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rsbench.errors import WeightsError
-from rsbench.foreign import choose_published, read_foreign
+from rsbench.weights.foreign import choose_published, read_foreign
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 AVERAGE = "/.OPTIMIZER_SLOT/optimizer/average"
@@ -261,7 +261,7 @@ def test_an_archive_with_links_or_devices_is_refused(tmp_path, kind) -> None:
 def test_an_archive_that_unpacks_to_more_than_any_weights_is_left_alone(
     tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("rsbench.foreign.MAX_BYTES", 1000)
+    monkeypatch.setattr("rsbench.weights.foreign.MAX_BYTES", 1000)
     path = pack(tmp_path / "weights.tar.gz", ("a", bytes(600)), ("b", bytes(600)))
 
     with pytest.raises(WeightsError, match="at most 1,000 bytes"):

@@ -13,7 +13,7 @@ from test_resnet_rs import randomise
 from torch import Tensor
 
 from rsbench.errors import WeightsError
-from rsbench.inflation import Inflated, inflate
+from rsbench.weights.inflation import Inflated, inflate
 
 BY_NAME = {backbone.name: backbone for backbone in BACKBONES}
 

@@ -15,18 +15,18 @@ from safetensors.torch import save_file
 from torch import nn
 from weights_world import TINY_2D, TINY_3D, declare, tiny_file, tiny_state, weights
 
-from rsbench import shelf
 from rsbench.assembly import assemble
 from rsbench.cells import RunRequest, backbones, network_of
-from rsbench.choosing import ChosenWeights, choose_weights
 from rsbench.digests import digest_file
 from rsbench.errors import RsbenchError, UnknownNameError, WeightsError
-from rsbench.fetching import fetch
-from rsbench.loading import load_network
 from rsbench.records import heads
 from rsbench.registry import find_backbone
 from rsbench.runner import Finished, run
 from rsbench.specs import Backbone, InputSpec, Weights
+from rsbench.weights import shelf
+from rsbench.weights.choosing import ChosenWeights, choose_weights
+from rsbench.weights.fetching import fetch
+from rsbench.weights.loading import load_network
 
 
 def chosen(backbone: Backbone, name: str | Path, cache: Path) -> ChosenWeights:
@@ -532,6 +532,25 @@ def test_weights_of_a_sibling_choose_that_network(
     assert notes == (
         f"weights two belong to tiny_2d_twin{suffix}: it runs instead of tiny_2d{suffix}",
     )
+
+
+def test_pretrained_is_the_first_of_the_declared_weights_here_or_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = twins(monkeypatch)
+    path = known_weights_path(second, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+
+    with pytest.raises(WeightsError, match="Weights one of tiny_2d are not here"):
+        choose_weights(first, "pretrained", cache_root=tmp_path)
+    with pytest.raises(WeightsError, match=r"tiny_3d has no published weights.*\n?.*or none"):
+        choose_weights(replace(TINY_3D, weights=()), "pretrained", cache_root=tmp_path)
+    assert network_of(find_backbone("tiny_2d_twin"), "pretrained")[1] == ()
+
+
+def known_weights_path(backbone: Backbone, cache_root: Path) -> Path:
+    return shelf.place_of(backbone, backbone.weights[0], cache_root=cache_root).raw
 
 
 @pytest.mark.parametrize("name", ["one", "none", "two.pth", "inflate:two"])

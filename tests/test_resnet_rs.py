@@ -35,7 +35,7 @@ from rsbench.errors import RsbenchError, WeightsError
 from rsbench.lifting import lift
 from rsbench.registry import find_backbone
 from rsbench.specs import Backbone
-from rsbench.weights import load_into, numeric_digest, state_digest
+from rsbench.weights.state import load_into, numeric_digest, state_digest
 
 BY_NAME = {backbone.name: backbone for backbone in BACKBONES}
 

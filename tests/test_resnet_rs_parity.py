@@ -22,7 +22,7 @@ from parity.seeding import INPUTS, draw, draw_input, summarise
 from rsbench_backbones._resnet_rs_modules import Bottleneck, ResNetRS
 from rsbench_backbones.resnet_rs import BACKBONES, GARDEN_2D, GARDEN_3D, PAPER_2D
 
-from rsbench.weights import COUNTER
+from rsbench.weights.state import COUNTER
 
 RECORDED = Path(__file__).parent / "parity" / "recorded"
 READ = Path(__file__).parents[1] / "build" / "parity" / "read"

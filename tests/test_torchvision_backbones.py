@@ -45,10 +45,10 @@ from torchvision.models.video.s3d import S3D as LibraryS3D
 from torchvision.models.video.swin_transformer import SwinTransformer3d as LibrarySwin3d
 from torchvision.transforms._presets import VideoClassification
 
-from rsbench.fitting import read_tensors
 from rsbench.registry import find_backbone
 from rsbench.specs import Backbone, Weights
-from rsbench.weights import load_into
+from rsbench.weights.fitting import read_tensors
+from rsbench.weights.state import load_into
 
 # Read now: no test sees the user's RSBENCH_ variables.
 SOAK = "RSBENCH_SOAK" in os.environ

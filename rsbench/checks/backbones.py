@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.adapt import BareModule
+from rsbench.errors import RsbenchError
 from rsbench.findings import Check, Fault, attempt, some
+from rsbench.media.resizers import check_resizer
 from rsbench.profile import count_parameters
-from rsbench.registry import Found
+from rsbench.registry import Found, find_backbone
 from rsbench.specs import Backbone, InputSpec, Weights
 from rsbench.templates import still_to_write
-from rsbench.weights import state_digest
+from rsbench.weights.state import state_digest
 
 NUM_CLASSES = 7
 """Width of the trial head."""
@@ -31,7 +33,8 @@ SMALL_FRAMES = 8
 TOLERANCE = 1e-5
 """Largest difference between a batch and its single items, over the largest feature."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}")
+_PACKAGE = re.compile(r"[\w.-]+:(?!.*\.\.)[\w-][\w./-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SCORE = re.compile(r"[\w.@-]+/[\w.@-]+")
 
@@ -122,6 +125,10 @@ def _look_at_input(given: InputSpec, spec: Backbone) -> str:
         wrong.append(
             f"mean and std must be those of pixels in [0, 1], were {given.mean} and {given.std}"
         )
+    try:
+        check_resizer(given)
+    except RsbenchError as error:
+        wrong.append(str(error))
     if wrong:
         raise Fault("; ".join(wrong), next_step="Correct the InputSpec; divide 0..255 by 255.")
     frames = f"{given.frames} x " if spec.modality == "video" else ""
@@ -130,9 +137,10 @@ def _look_at_input(given: InputSpec, spec: Backbone) -> str:
 
 def _look_at_weights(spec: Backbone) -> str:
     names = [weights.name for weights in spec.weights]
-    if len(set(names)) < len(names) or "none" in names:
+    if len(set(names)) < len(names) or {"none", "pretrained"} & set(names):
         raise Fault(
-            f"names of weights must differ and not be 'none'; they are {some(names)}",
+            "names of weights must differ and not be 'none' or 'pretrained'; they are"
+            f" {some(names)}",
             next_step="Rename them.",
         )
     for weights in spec.weights:
@@ -146,12 +154,19 @@ def _look_at_weights(spec: Backbone) -> str:
 
 def _faults_of(weights: Weights, spec: Backbone) -> Iterator[str]:
     if weights.sha256 is not None and not _SHA256.fullmatch(weights.sha256):
-        yield f"sha256 must be 64 lower-case hexadecimal digits or None, was {weights.sha256!r}"
+        yield (
+            "sha256 must be 64 lower-case hexadecimal digits, or the first 8, or None, was"
+            f" {weights.sha256!r}"
+        )
     url = weights.url
     if url is not None and not url.startswith("https://") and not _HUB_ID.fullmatch(url):
         yield f"url must be https://... or a hub id OWNER/NAME, was {url!r}"
-    if url is None and not weights.source:
+    if url is None and weights.package is None and not weights.source:
         yield "source must say where the file is from, as there is no url; it was empty"
+    if weights.package is not None and not _PACKAGE.fullmatch(weights.package):
+        yield f"package must be DISTRIBUTION:PATH/IN/IT, was {weights.package!r}"
+    if weights.network is not None and not _is_listed(weights.name, weights.network):
+        yield f"network must be a backbone that lists {weights.name!r} too, was {weights.network!r}"
     if weights.num_classes is not None and weights.num_classes < 1:
         yield f"num_classes must be 1 or more, or None without head, was {weights.num_classes}"
     if weights.classes and len(weights.classes) != weights.num_classes:
@@ -173,6 +188,13 @@ def _faults_of(weights: Weights, spec: Backbone) -> Iterator[str]:
         _look_at_input(weights.input, spec)
     except Fault as fault:
         yield f"input: {fault.detail}"
+
+
+def _is_listed(name: str, network: str) -> bool:
+    try:
+        return name in [weights.name for weights in find_backbone(network).spec.weights]
+    except RsbenchError:
+        return False
 
 
 # ----------------------------------------------------------------------------------- as built

@@ -16,7 +16,18 @@ from collections.abc import Sequence
 import click
 
 from rsbench import __version__
-from rsbench.cli import data, doctor, listing, plugins, predict, run, tables
+from rsbench.cli import (
+    data,
+    doctor,
+    listing,
+    plugins,
+    predict,
+    profile,
+    reference,
+    run,
+    tables,
+    weights,
+)
 from rsbench.cli.options import examples
 from rsbench.errors import RsbenchError
 
@@ -55,9 +66,12 @@ for verb in (
     listing.ls,
     listing.show,
     predict.predict,
+    reference.check_reference,
+    profile.profile,
     plugins.new,
     plugins.check,
     doctor.doctor,
     data.data,
+    weights.weights,
 ):
     commands.add_command(verb)

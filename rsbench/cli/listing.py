@@ -3,32 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsbench.cli.options import RECORDS, RESULTS, examples
-from rsbench.cli.printing import print_columns, record_in_words, record_json
+from rsbench.cli.printing import bytes_in_words, print_columns, record_in_words, record_json
 
 if TYPE_CHECKING:
     from rsbench.registry import Found, Kind
 
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
 
+WIDTH = 100
+"""Characters a line of a table of weights may have."""
 
-@click.command(epilog=examples("rsbench ls backbones --json"))
+PLACES = {
+    "ready": "here",
+    "converted": "here",
+    "in a package": "package",
+    "to convert": "convert",
+    "absent": "fetch",
+}
+"""What `rsbench.weights.shelf` says of weights -> where they are, or what has to be done."""
+
+LEGEND = (
+    "Scores are top-1 / top-5 in percent, views clips x crops. fetch, convert: to be done with"
+    " `rsbench weights`; package: in a Python package, install: in one that is not installed; ?: no"
+    " sha256 is published, the first fetch pins it."
+)
+
+
+@click.command(
+    epilog=examples("rsbench ls backbones --json", "rsbench ls backbones --video --pretrained")
+)
 @click.argument("what", type=click.Choice(["tasks", "backbones", "protocols", "results"]))
 @click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--video", "modality", flag_value="video", help="Of this modality only.")
 @click.option("--image", "modality", flag_value="image", help="Of this modality only.")
+@click.option("--pretrained", is_flag=True, help="Of backbones: their weights, a line each.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def ls(what: str, results: Path, modality: str | None, as_json: bool) -> None:
+def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json: bool) -> None:
     """List tasks, backbones, protocols or results.
 
     A plug-in that can't be imported is named at the end and breaks nothing else.
     """
+    if pretrained and what != "backbones":
+        raise click.UsageError(f"--pretrained is for `rsbench ls backbones`, not for ls {what}.")
     if what == "results":
         _list_results(results, as_json=as_json)
         return
@@ -36,15 +63,25 @@ def ls(what: str, results: Path, modality: str | None, as_json: bool) -> None:
 
     kind: Kind = what[:-1]  # type: ignore[assignment]  # "tasks" lists the kind "task"
     found, broken = everything(kind)
-    rows = [
-        row
-        for row in map(_spec_json, found)
-        if modality is None or row.get("modality", modality) == modality
+    chosen = [
+        each
+        for each in sorted(found, key=lambda each: _in_order(each.spec.name))
+        if modality is None or getattr(each.spec, "modality", modality) == modality
     ]
+    if pretrained:
+        rows = [row for each in chosen for row in _weights_json(each.spec)]
+    else:
+        rows = [_spec_json(each) for each in chosen]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
+    elif pretrained:
+        _print_weights(rows)
+    elif kind == "backbone":
+        _print_backbones(rows)
     else:
         print_columns([_spec_line(row) for row in rows])
+    if kind == "backbone" and modality != "video" and not as_json:
+        click.echo(_timm_in_words())
     for each in broken:
         click.echo(f"rsbench: left out {each.kind} {each.origin}: {each.reason}", err=True)
 
@@ -87,16 +124,98 @@ def _spec_json(found: Found[Any]) -> dict[str, Any]:
     return row
 
 
+def _print_backbones(rows: Sequence[dict[str, Any]]) -> None:
+    header = ("name", "reads", "parameters", "weights", "title")
+    lines = [header]
+    for row in rows:
+        # The first of the names is "none".
+        num_weights = len(row["weights"]) - 1
+        counts = (f"{row['parameters']:,}", str(num_weights or "-"))
+        lines.append((row["name"], row["modality"], *counts, row["title"]))
+    widths = _widths(lines)
+    for name, modality, parameters, weights, title in lines:
+        numbers = (parameters.rjust(widths[2]), weights.rjust(widths[3]))
+        click.echo("\n".join(_in_columns((name, modality, *numbers, title), widths)))
+
+
 def _spec_line(row: dict[str, Any]) -> tuple[str, ...]:
-    if "parameters" in row:
-        middle = f"{row['parameters']:,} parameters"
-    elif "target" in row:
+    if "target" in row:
         middle = f"{row['target']}, {'/'.join(row['metrics'])}"
     else:
         middle = (
             f"{'trains' if row['trains'] else 'trains nothing'}, selects on {row['selects_on']}"
         )
     return (row["name"], row.get("modality", ""), middle, row["title"])
+
+
+def _weights_json(spec: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a Backbone
+    """Give what `rsbench weights list --json` prints of a backbone; a sibling's are left to it."""
+    from rsbench.cli.weights import weights_row
+
+    return [
+        weights_row(spec, entry) for entry in spec.weights if entry.network in (None, spec.name)
+    ]
+
+
+def _print_weights(rows: Sequence[dict[str, Any]]) -> None:
+    """Print weights below their backbones, in columns that fit a page."""
+    header = ("weights", "published", "views", "size", "licence", "where", "trained on")
+    lines = [header, *(_weights_line(row) for row in rows)]
+    widths = _widths(lines)
+    above = None
+    for row, line in zip([None, *rows], lines, strict=True):
+        if row is not None and row["backbone"] != above:
+            above = row["backbone"]
+            click.echo(above)
+        click.echo("\n".join(_in_columns(line, widths, indent="  ")))
+    click.echo(click.wrap_text(LEGEND, WIDTH))
+
+
+def _weights_line(row: dict[str, Any]) -> tuple[str, ...]:
+    scores = {each["metric"].rpartition("/")[2]: each["percent"] for each in row["published"]}
+    published = "/".join(f"{scores[name]:.1f}" for name in ("top1", "top5") if name in scores)
+    where = PLACES[row["here"]]
+    if row["here"] == "absent" and row["url"] is None:
+        where = "install" if row["package"] else "ask"
+    return (
+        row["name"],
+        published,
+        "" if row["views"] is None else "x".join(map(str, row["views"])),
+        "" if row["size_bytes"] is None else bytes_in_words(row["size_bytes"]),
+        row["licence"],
+        where if row["sha256"] else f"{where}?",
+        ", ".join(row["trained_on"]),
+    )
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _in_columns(line: Sequence[str], widths: Sequence[int], *, indent: str = "") -> Iterator[str]:
+    """Give a line in columns; what of its last cell does not fit the page goes below."""
+    *cells, last = line
+    columns = (f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=False))
+    start = indent + "".join(columns)
+    inside = textwrap.wrap(last, max(WIDTH - len(start), 20)) or [""]
+    yield (start + inside[0]).rstrip()
+    for rest in inside[1:]:
+        yield " " * len(start) + rest
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sort resnet_rs_50 before resnet_rs_101."""
+    words = re.split(r"(\d+)", name)
+    return [(int(word), "") if word.isdecimal() else (0, word) for word in words]
+
+
+def _timm_in_words() -> str:
+    """Say what stands for a thousand networks that are not listed one by one."""
+    try:
+        version = importlib.metadata.version("timm")
+    except importlib.metadata.PackageNotFoundError:
+        return 'timm/NAME: any classification network of timm; pip install "rsbench[timm]"'
+    return f"timm/NAME: any classification network of timm {version}, such as timm/convnext_tiny"
 
 
 def _list_results(results: Path, *, as_json: bool) -> None:
@@ -131,8 +250,20 @@ def show(name: str, as_json: bool) -> None:
         return
     for row in rows:
         print_columns(
-            [(f"{key}:", str(value)) for key, value in row.items() if value not in ("", [])]
+            [
+                line
+                for key, value in row.items()
+                if value not in ("", [])
+                for line in _page(key, value)
+            ]
         )
+
+
+def _page(key: str, value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - any JSON
+    """Give the lines of one field: texts of a list one below the other."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return [("" if number else f"{key}:", each) for number, each in enumerate(value)]
+    return [(f"{key}:", str(value))]
 
 
 def _named(name: str) -> list[Found[Any]]:
@@ -153,6 +284,9 @@ def _named(name: str) -> list[Found[Any]]:
         try:
             found.append(find(name))
         except UnknownNameError:
+            # LIBRARY/NAME is a backbone's name; its family knows the nearest ones.
+            if "/" in name and find is find_backbone:
+                raise
             continue
         except PluginError as error:
             # A file holds one kind of plug-in, and is none of the others.

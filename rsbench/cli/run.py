@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--weights",
     default="none",
     show_default=True,
-    help="none, a known name, a file, or the record of a finetune; inflate:NAME|FILE in 3D.",
+    help="none, pretrained, a known name, a file or a finetune's record; inflate:... in 3D.",
 )
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), help="One seed.  [default: 0]")
 @click.option("--seeds", help="Several by commas, instead of --seed: 0,1,2.")

@@ -57,7 +57,7 @@ def _backbones(name: str | None) -> list[Backbone]:
 def weights_row(spec: Backbone, entry: Weights) -> dict[str, Any]:
     """Give the object that ``--json`` prints for one of a backbone's known weights."""
     from rsbench.data.roots import cache_root
-    from rsbench.shelf import address, look, place_of
+    from rsbench.weights.shelf import address, look, place_of
 
     place = place_of(spec, entry, cache_root=cache_root())
     found = look(place)
@@ -125,8 +125,8 @@ def weights_fetch(
     stopped. The file is held to the declared sha256, or to that of its first fetch.
     """
     from rsbench.data.roots import cache_root
-    from rsbench.fetching import fetch
-    from rsbench.shelf import READY, how_to_get, look, place_of
+    from rsbench.weights.fetching import fetch
+    from rsbench.weights.shelf import READY, how_to_get, look, place_of
 
     spec, entry = _entry(backbone, name)
     place = place_of(spec, entry, cache_root=cache_root())
@@ -168,7 +168,7 @@ def _held_in_words(held_to: str) -> str:
 def _entry(backbone: str, name: str | None) -> tuple[Backbone, Weights]:
     """Find known weights by name, or the only ones a backbone has."""
     from rsbench.registry import find_backbone, suggest
-    from rsbench.shelf import known_weights
+    from rsbench.weights.shelf import known_weights
 
     spec = find_backbone(backbone).spec
     names = [each.name for each in spec.weights]
@@ -204,11 +204,11 @@ def weights_convert(source: str, backbone: str, to: Path | None) -> None:
     Read are safetensors, torch, Keras .h5 and TensorFlow checkpoints (archive, folder or prefix).
     """
     from rsbench.cells import backbones, network_of
-    from rsbench.conversion import convert, convert_known
     from rsbench.data.roots import cache_root
     from rsbench.registry import find_backbone
-    from rsbench.shelf import known_weights, place_of
-    from rsbench.weights import foreign_kind
+    from rsbench.weights.conversion import convert, convert_known
+    from rsbench.weights.shelf import known_weights, place_of
+    from rsbench.weights.state import foreign_kind
 
     found, notes = network_of(find_backbone(backbone), source)
     entry = known_weights(found.spec, source)
@@ -263,8 +263,8 @@ def weights_verify(backbone: str | None, name: str | None) -> int:
     from rsbench.data.roots import cache_root
     from rsbench.findings import attempt
     from rsbench.registry import find_backbone
-    from rsbench.shelf import base_name, look, place_of
-    from rsbench.verification import verify
+    from rsbench.weights.shelf import base_name, look, place_of
+    from rsbench.weights.verification import verify
 
     specs = [_entry(backbone, name)[0]] if backbone and name else _backbones(backbone)
     checks = []

@@ -8,7 +8,7 @@ Runs in the environment of `requirements.txt`, which has no torch. For each of f
 2. runs an even and an odd input size and keeps logits and a summary of each stage,
 3. compares them with `recorded/` (or writes that folder, with --update),
 4. lets the official code write checkpoints, each in every layout it has, reads them back with
-   `rsbench.foreign`, and leaves the tensors in FOLDER/read for the tests that have torch.
+   `rsbench.weights.foreign`, and leaves the tensors in FOLDER/read for the tests that have torch.
 
 The numbers in a checkpoint that must *not* be taken (training weights beside their averages) are
 other random numbers, so that taking them shows.
@@ -35,7 +35,7 @@ import tensorflow_networks as networks
 import tf_keras
 from seeding import INPUTS, draw, draw_input, summarise
 
-from rsbench.foreign import read_foreign
+from rsbench.weights.foreign import read_foreign
 
 HERE = Path(__file__).parent
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -1,7 +1,7 @@
 """A network with its parameters in it: drawn at random, read from a file, inflated, or fine-tuned.
 
-Which file it is was chosen before (`rsbench.choosing`). How many classes its classifier has is read
-off the file, and a file that does not fit is told with the network that it would fit.
+Which file it is was chosen before (`rsbench.weights.choosing`). How many classes its classifier
+has is read off the file, and a file that does not fit is told with the network that it would fit.
 
 Shape letters: D features, K classes.
 """
@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rsbench import shelf
-from rsbench.choosing import NOTES, ChosenWeights, Flat, hold_conversion
 from rsbench.digests import digest_file, digest_json
 from rsbench.errors import RecordError, WeightsError
-from rsbench.fitting import Candidates, explained, nobody, read_tensors
-from rsbench.inflation import inflate
 from rsbench.records import heads
 from rsbench.records.schema import WeightsPart
-from rsbench.shelf import HeldTo
 from rsbench.specs import Backbone
-from rsbench.weights import MisfitError, load_into, state_digest
+from rsbench.weights import shelf
+from rsbench.weights.choosing import NOTES, ChosenWeights, Flat, hold_conversion
+from rsbench.weights.fitting import Candidates, explained, nobody, read_tensors
+from rsbench.weights.inflation import inflate
+from rsbench.weights.shelf import HeldTo
+from rsbench.weights.state import MisfitError, load_into, state_digest
 
 _HELD_NOTES: Mapping[HeldTo, str] = {
     "given": "the weights' sha256 is the one given when they were fetched; none is declared",

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .errors import WeightsError
+from rsbench.errors import WeightsError
 
 NAMES_SHOWN = 2
 """Names that a record's note gives of each kind."""

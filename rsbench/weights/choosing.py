@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rsbench import shelf
 from rsbench.errors import RsbenchError, UnknownNameError, WeightsError
 from rsbench.records import heads, store
 from rsbench.records.schema import BackbonePart
-from rsbench.shelf import HeldTo, Place, base_name, known_weights
 from rsbench.specs import Backbone, InputSpec, Weights
-from rsbench.weights import foreign_kind
+from rsbench.weights import shelf
+from rsbench.weights.shelf import PRETRAINED, HeldTo, Place, base_name, known_weights
+from rsbench.weights.state import foreign_kind
 
 RANDOM = "none"
 """The name of no weights: random initialisation, written so in every table."""
@@ -64,9 +64,10 @@ def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> Chosen
 
     Args:
         backbone: The network they are for.
-        name: "none", the name of one of the backbone's known weights, a file, or the record of a
-            fine-tuning; for a video network also "inflate:" before one of its image network's.
-        cache_root: Where known weights are looked for (`rsbench.shelf`).
+        name: "none", the name of one of the backbone's known weights, "pretrained" for the first
+            of them, a file, or the record of a fine-tuning; for a video network also "inflate:"
+            before one of its image network's.
+        cache_root: Where known weights are looked for (`rsbench.weights.shelf`).
 
     Raises:
         WeightsError: They are known and not here, or not converted, or made for another network;
@@ -81,6 +82,11 @@ def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> Chosen
     known = known_weights(backbone, name)
     if known is not None:
         return _from_shelf(backbone, known, cache_root=cache_root)
+    if name == PRETRAINED:
+        raise WeightsError(
+            f"{backbone.name} has no published weights that are known: name a file with --weights,"
+            f" or {RANDOM}."
+        )
     return _from_file(backbone, name)
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.errors import WeightsError
-from rsbench.shelf import READY
 from rsbench.specs import Backbone, WeightsFormat
-from rsbench.weights import COUNTER, MisfitError, check_fit, load_state
+from rsbench.weights.shelf import READY
+from rsbench.weights.state import COUNTER, MisfitError, check_fit, load_state
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rsbench.errors import WeightsError
-from rsbench.weights import (
+from rsbench.weights.state import (
     load_into,
     load_state,
     numeric_digest,

@@ -13,17 +13,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rsbench import shelf
 from rsbench.atomic import write_atomically
-from rsbench.choosing import MADE_FOR, MADE_OF, NOTES, SOURCE
 from rsbench.digests import digest_file, digest_lines
 from rsbench.errors import WeightsError
-from rsbench.fitting import Candidates, Tensors, hold_to_outline, name_tensors, nobody, read_tensors
-from rsbench.foreign import read_foreign
 from rsbench.records import heads
-from rsbench.shelf import Place, base_name
 from rsbench.specs import Backbone, WeightsFormat
-from rsbench.weights import foreign_kind
+from rsbench.weights import shelf
+from rsbench.weights.choosing import MADE_FOR, MADE_OF, NOTES, SOURCE
+from rsbench.weights.fitting import (
+    Candidates,
+    Tensors,
+    hold_to_outline,
+    name_tensors,
+    nobody,
+    read_tensors,
+)
+from rsbench.weights.foreign import read_foreign
+from rsbench.weights.shelf import Place, base_name
+from rsbench.weights.state import foreign_kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

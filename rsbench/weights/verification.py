@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rsbench import shelf
-from rsbench.choosing import hold_conversion
 from rsbench.digests import digest_file
 from rsbench.errors import WeightsError
-from rsbench.fitting import Candidates, hold_to_outline, nobody, read_tensors
-from rsbench.shelf import HeldTo, Place
 from rsbench.specs import Backbone
+from rsbench.weights import shelf
+from rsbench.weights.choosing import hold_conversion
+from rsbench.weights.fitting import Candidates, hold_to_outline, nobody, read_tensors
+from rsbench.weights.shelf import HeldTo, Place
 
 HELD_WORDS: Mapping[HeldTo, str] = {
     "declared": "sha256 as declared",

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import WeightsError
+from rsbench.errors import WeightsError
 
 # Where training programs put the parameters in a checkpoint, best first: where there is a moving
 # average of the weights it is what gets evaluated.

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from rsbench import shelf
 from rsbench.digests import digest_file
-from rsbench.downloading import (
+from rsbench.errors import DiskError, WeightsError
+from rsbench.weights import shelf
+from rsbench.weights.downloading import (
     BLOCK_BYTES,
     DownloadError,
     Partial,
@@ -28,8 +29,7 @@ from rsbench.downloading import (
     download,
     opened,
 )
-from rsbench.errors import DiskError, WeightsError
-from rsbench.shelf import HUB, HeldTo, Pin, Place
+from rsbench.weights.shelf import HUB, HeldTo, Pin, Place
 
 _BEGINNINGS = (b"\x89HDF", b"\x1f\x8b", b"PK\x03\x04", b"\x80")
 """How HDF5 files, gzipped archives, zipped and plain torch files begin."""
@@ -60,7 +60,7 @@ def fetch(
     Args:
         place: Whose weights, and where they go.
         source: The file, or a folder that holds it under a name it is published by; None downloads.
-        mirror: As in `rsbench.shelf.address`.
+        mirror: As in `rsbench.weights.shelf.address`.
         sha256: What the file must have, 8 to 64 hexadecimal digits, where nothing is declared.
         progress: Called while bytes come in.
 

@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import WeightsError
-from .specs import WeightsFormat
+from rsbench.errors import WeightsError
+from rsbench.specs import WeightsFormat
 
 MAX_BYTES = 8 * 2**30
 """What an archive may unpack to, and a file of weights may hold. The largest known checkpoint,

@@ -38,6 +38,9 @@ SUFFIXES: Mapping[WeightsFormat, str] = {
 READY: tuple[WeightsFormat, ...] = ("safetensors", "torch")
 """Formats that are loaded as they are; others are converted first."""
 
+PRETRAINED = "pretrained"
+"""What the first of a backbone's known weights may be called, so that a grid can name them all."""
+
 HUB = "https://huggingface.co"
 """Where hub ids (OWNER/NAME) lie, unless $HF_ENDPOINT names another place."""
 
@@ -102,7 +105,10 @@ def base_name(backbone: str) -> str:
 
 
 def known_weights(backbone: Backbone, name: str) -> Weights | None:
-    """Give a backbone's known weights of this name, or None."""
+    """Give a backbone's known weights of this name, or None; "pretrained" names its first."""
+    if name == PRETRAINED:
+        # The first that is declared, never the first that happens to be here.
+        return next(iter(backbone.weights), None)
     return next((each for each in backbone.weights if each.name == name), None)
 
 
