@@ -1,0 +1,154 @@
+"""The benchmarks of networks, at a size for tests: they run, and their ratios are what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from costs_factory import cost, timing
+
+from rsbench import profiling
+from rsbench.registry import find_backbone
+from rsbench.timing import Lap
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def _program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # data classes look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pairs() -> ModuleType:
+    return _program("paper_pairs")
+
+
+@pytest.fixture(scope="module")
+def beside() -> ModuleType:
+    return _program("resnet_rs_beside_timm")
+
+
+# ---------------------------------------------------------------------------- the paper's pairs
+
+
+def _pair(pairs: ModuleType, **changes: Any) -> Any:
+    given = {"ours": "a", "theirs": "b", "tpu": 2.7, "gpu": 3.3, "memory": None}
+    return pairs.Pair(**given | changes)
+
+
+def test_the_pairs_are_networks_that_exist(pairs: ModuleType) -> None:
+    names = [name for pair in pairs.PAIRS for name in (pair.ours, pair.theirs)]
+
+    # Two digits of the paper's table 3: parameters in millions of RS-350 and B6, RS-420 and B7.
+    assert [round(find_backbone(name).spec.num_parameters / 1e6) for name in names] == [
+        *(164, 43, 192, 66),
+        *(87, 30),
+    ]
+    assert [find_backbone(name).spec.input.pixels for name in names] == [
+        *(256, 528, 320, 600),
+        *(224, 456),
+    ]
+
+
+def test_ratios_are_theirs_over_ours_image_for_image(pairs: ModuleType) -> None:
+    ours = cost("a")
+    theirs = cost(
+        "b",
+        timings=(
+            timing("inference", (0.5,)),
+            # Half the batch in 1 s: 0.5 s an image against 0.2.
+            timing("training", (1.0,), batch_size=2),
+        ),
+    )
+
+    row = pairs.verdict(_pair(pairs), [theirs, ours])
+    assert row == ("b / a", "2.50", "2.50", "-", "2.7", "3.3", "-")
+
+
+def test_memory_is_compared_at_equal_batch(pairs: ModuleType) -> None:
+    theirs = cost("b", timings=(timing("training", (0.8,), peak_bytes=20 * 2**20),))
+
+    # 20 MiB against 8.
+    row = pairs.verdict(_pair(pairs, memory=2.3), [cost("a"), theirs])
+    assert row == ("b / a", "1.00", "-", "2.50", "2.7", "3.3", "2.3")
+
+
+def test_a_network_that_failed_leaves_a_row_of_dashes(pairs: ModuleType) -> None:
+    assert pairs.verdict(_pair(pairs), [cost("a")])[1:4] == ("-", "-", "-")
+
+
+def test_the_small_size_runs_and_says_that_it_is_not_the_claim(
+    pairs: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(profiling, "_resident_peak", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["paper_pairs.py", "--small", "--results", str(tmp_path)])
+    pairs.main([_pair(pairs, ours="tiny_2d@64", theirs="tiny_2d@160")])
+    said = capsys.readouterr().out
+
+    # A quarter of the side, and not below 32.
+    assert "tiny_2d@40 / tiny_2d@32" in said
+    assert "NOT THE CLAIM" in said
+    assert len([*(tmp_path / "profile").glob("*.json")]) == 2
+
+
+def test_without_a_gpu_nothing_is_claimed(
+    pairs: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["paper_pairs.py"])
+    pairs.main()
+
+    assert capsys.readouterr().out == (
+        "The paper's pairs want a GPU, and there is none; --small shows how it would run.\n"
+    )
+
+
+# ---------------------------------------------------------------------------- beside timm
+
+
+def test_both_hold_the_same_weights_and_give_the_same(beside: ModuleType) -> None:
+    found = beside.networks(50)
+    batch = torch.randn(1, 3, 64, 64)
+
+    assert [*found] == ["ours", "timm", "ours again"]
+    assert beside.largest_difference(found, batch) < 1e-5
+    # The comparison would see a difference: one weight of one network is changed.
+    next(iter(found["timm"].parameters())).data.mul_(2)
+    assert beside.largest_difference(found, batch) > 1e-3
+
+
+def test_each_network_has_its_laps_of_both_kinds(beside: ModuleType) -> None:
+    tiny = find_backbone("tiny_2d").spec
+    found = {name: tiny.build(1000) for name in ("ours", "timm", "ours again")}
+    laps = beside.measure(found, layout="channels_last", pixels=16, batch=2, rounds=3)
+
+    assert {name: {kind: len(each) for kind, each in laps[name].items()} for name in laps} == {
+        name: {"inference": 3, "training": 3} for name in found
+    }
+
+
+def test_a_ratio_is_the_median_of_the_rounds(beside: ModuleType) -> None:
+    ours = [Lap(9.0, seconds) for seconds in (1.0, 2.0, 4.0)]
+    theirs = [Lap(9.0, seconds) for seconds in (1.0, 3.0, 10.0)]
+
+    assert beside.ratio(theirs, ours) == 1.5  # of 1.0, 1.5 and 2.5
+
+
+def test_the_page_names_every_program() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+    assert [path.name for path in FOLDER.glob("[a-z]*.py") if f"`{path.name}`" not in page] == []
