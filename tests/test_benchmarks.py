@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,6 +130,32 @@ def test_both_hold_the_same_weights_and_give_the_same(beside: ModuleType) -> Non
     # The comparison would see a difference: one weight of one network is changed.
     next(iter(found["timm"].parameters())).data.mul_(2)
     assert beside.largest_difference(found, batch) > 1e-3
+
+
+# Views cost nothing; a mean over both axes is what timm's pooling computes; what is multiplied in
+# place needs no new memory. Anything else that ours did besides would cost time.
+FREE = {"unsqueeze.default", "view.default", "mean.dim", "mul_.Tensor"}
+
+
+@pytest.mark.parametrize("kind", ["inference", "training"])
+def test_ours_asks_pytorch_for_no_more_than_timm_does(kind: Any, beside: ModuleType) -> None:
+    found = beside.networks(50)
+    ours, theirs = (beside.operations(found[name], kind) for name in ("ours", "timm"))
+
+    assert set(ours - theirs) <= FREE
+    # By hand: 4 of the stem, 4 shortcuts, and 16 blocks of 3 and of 2 in squeeze-and-excitation.
+    names = ("conv2d.default", "convolution.default")  # without and with gradients
+    for listed in (ours, theirs):
+        assert sum(listed[name] for name in names) == 8 + 16 * 5
+    assert sum(ours.values()) <= sum(theirs.values()) + 1
+
+
+def test_operations_that_differ_are_named(beside: ModuleType) -> None:
+    ours, theirs = Counter(add=3, mul_=1), Counter(add=2, mul=1)
+
+    assert beside.compared(ours, theirs) == (
+        "2 operations are the same; ours alone: 1 add, 1 mul_; timm alone: 1 mul"
+    )
 
 
 def test_each_network_has_its_laps_of_both_kinds(beside: ModuleType) -> None:

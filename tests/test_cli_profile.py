@@ -14,7 +14,7 @@ from costs_factory import cost
 from records_factory import save_record, some_hits
 from test_cli import _documented, _unlike
 
-from rsbench import costs, profiling
+from rsbench import profiling
 from rsbench.costs import read_all, save
 from rsbench.grids import WIDTH
 
@@ -250,4 +250,12 @@ def test_the_page_of_the_committed_costs_is_drawn_from_them(tmp_path: Path) -> N
 def test_committed_costs_name_no_machine_and_no_place() -> None:
     for each in read_all(ROOT / "results").costs:
         assert {*each.environment} == {*profiling.RECORDED, *profiling.LIBRARIES}
-        assert "/" not in costs.cost_json(each)["device"]
+        assert "/" not in each.device
+
+
+def test_committed_costs_were_measured_by_committed_code_in_full() -> None:
+    for each in read_all(ROOT / "results").costs:
+        assert each.environment["commit"]
+        assert each.environment["dirty"] is False
+        assert [timing.work for timing in each.timings] == ["inference", "inference", "training"]
+        assert each.notes == ()
