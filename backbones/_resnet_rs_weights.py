@@ -63,6 +63,9 @@ TIMM_WEIGHTS = {
     420: (320, 1.0, 84.240),
 }
 
+# Pixels of the checkpoint that timm converted, where a depth has several: remarks of timm's.
+TIMM_TRAINED_AT = {101: 192, 152: 256, 350: 256}
+
 
 def weights_2d(depth: int) -> tuple[Weights, ...]:
     """Give what is published for `resnet_rs_DEPTH`, the sibling network's checkpoints included.
@@ -93,6 +96,7 @@ def _timm(depth: int) -> Weights:
     pixels, crop_ratio, top1 = TIMM_WEIGHTS[depth]
     # Despite its tag: timm's change log lists the file among the weights timm trained on TPUs.
     google = depth != 200
+    trained_at = f" at {TIMM_TRAINED_AT[depth]} pixels" if depth in TIMM_TRAINED_AT else ""
     return Weights(
         name=f"resnetrs{depth}.tf_in1k",
         url=f"timm/resnetrs{depth}.tf_in1k",
@@ -109,7 +113,7 @@ def _timm(depth: int) -> Weights:
         ),
         licence=LICENCE,
         source=(
-            "averaged (EMA) weights of the released TPU checkpoint, converted by timm"
+            f"averaged (EMA) weights of the released TPU checkpoint{trained_at}, converted by timm"
             if google
             else "trained by timm, not Google's checkpoint in spite of the tag"
         ),

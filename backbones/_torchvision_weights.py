@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from rsbench.kinetics_names import KINETICS400
 from rsbench.specs import InputSpec, Views, Weights
 from rsbench.synsets import IMAGENET1K
 
@@ -197,11 +198,12 @@ def _video_weights(network: str, row: VideoRow) -> Weights:
         format="torch",
         trained_on=(*seen_before, "kinetics400"),
         num_classes=400,
+        classes=KINETICS400,
         input=given,
         published={"kinetics400/top1": top1, "kinetics400/top5": top5},
         published_conditions=(
             f"torchvision's own evaluation, {level} level, {clips} centre-cropped clips a video,"
-            f" {given.frames} frames at {30 / given.stride:g} a second"
+            f" {given.frames} frames at {30 / given.stride:g} a second whatever the video's rate"
         ),
         views=Views(clips=clips),
         source=f"torchvision.models.get_model_weights('{network}').{name}",

@@ -12,7 +12,8 @@
   https://arxiv.org/abs/2109.01696. `resnet_rs_3d_50` to `resnet_rs_3d_350` follow
   `official/vision/modeling/backbones/resnet_3d.py` with the Kinetics-400 configuration
   `k400_resnet3drs_50_tpu.yaml`: TensorFlow's SAME padding in space and time, self-gating in the
-  last block of a stage, strided 1x1x1 shortcuts. There is no 3D 420, and no public weights exist.
+  last block of a stage, strided 1x1x1 shortcuts; in training dropout 0.5 and stochastic depth 0.1,
+  as it says for all. There is no 3D 420, and no public weights exist.
 
 One block definition serves all three (`_resnet_rs_modules.py`); an `Architecture` says what
 differs. Any other size is named by options, ``resnet_rs_50+width=0.5+squeeze_ratio=0.125``
@@ -133,6 +134,8 @@ GARDEN_3D = Architecture(
     stem_frames=5,
     stem_frame_stride=2,
     stage_frames=(1, 1, 3, 3),
+    head_dropout=0.5,
+    stochastic_depth=0.1,
 )
 """Depth 50 of tensorflow/models, `official/vision/modeling/backbones/resnet_3d.py`."""
 

@@ -6,6 +6,8 @@ and their files load by name. Inputs, scores and licences of all their weights a
 
 Position embeddings tie a ViT to one size, and the SWAG weights that were fine-tuned whole are of a
 larger one than torchvision's default of 224: `vit_b_16_384` and `vit_l_16_512` are for these.
+Left out, but at hand as ``./net.py:build``: ViT-H/14, Wide ResNet-101, the larger ResNeXts, and
+families older than ResNet or made for phones.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from rsbench import cost_tables, costs, grids
-from rsbench.costs import Cost
-from rsbench.profiling import ProfileRequest, profile
-from rsbench.steps import Setting
+from rsbench.profiling import cost_tables, costs, grids
+from rsbench.profiling.costs import Cost
+from rsbench.profiling.side_by_side import ProfileRequest, profile
+from rsbench.profiling.steps import Setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

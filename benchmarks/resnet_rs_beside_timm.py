@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsbench.profile import with_head
+from rsbench.profiling.steps import Kind, Layout, NetworkAtWork, Setting
+from rsbench.profiling.timing import Lap, clock_of, take_turns
 from rsbench.registry import find_backbone
-from rsbench.steps import Kind, Layout, NetworkAtWork, Setting
-from rsbench.timing import Lap, clock_of, take_turns
 
 CLASSES = 1000
 KINDS: tuple[Kind, ...] = ("inference", "training")

@@ -40,7 +40,8 @@ Spec = Task | Backbone | Protocol
 S = TypeVar("S", bound=Task | Backbone | Protocol, covariant=True)
 
 _PATH = re.compile(r"^(?P<path>.+\.py)(?::(?P<attribute>\w+))?$")
-_PIXELS = re.compile(r"^(?P<name>.+)@(?P<pixels>[1-9]\d*)$")
+LEAST_PIXELS = 8
+"""Smallest side of an input."""
 _SAMPLE = "@sample"
 
 
@@ -113,9 +114,11 @@ def find_backbone(name: str) -> Found[Backbone]:
         PluginError: Its file can't be imported or holds something else.
         RsbenchError: It has no such option, or no options.
     """
-    match = _PIXELS.match(name)
-    if match is not None:
-        found, pixels = find_backbone(match["name"]), int(match["pixels"])
+    before, at, size = name.rpartition("@")
+    if at and not _PATH.match(name):
+        found, pixels = find_backbone(before), _side(name, size)
+        if found.pixels is not None:
+            raise RsbenchError(f"{name} gives pixels twice; write NAME+KEY=VALUE@PIXELS.")
         return replace(found, spec=_at_pixels(found.spec, pixels), pixels=pixels)
     base, *options = [name] if _PATH.match(name) else name.split("+")
     found = cast("Found[Backbone]", _find("backbone", base))
@@ -365,6 +368,16 @@ def _bare_backbone(
             f"{origin}: INPUT must be a rsbench.specs.InputSpec; it is a {type(declared).__name__}."
         )
     return adapt_bare_module(build, name=name, origin=origin, declared=declared)
+
+
+def _side(name: str, text: str) -> int:
+    """Read the pixels of ``NAME@PIXELS``; fewer than the command line's --pixels takes are none."""
+    if not (text.isascii() and text.isdigit() and int(text) >= LEAST_PIXELS):
+        raise RsbenchError(
+            f"What follows @ must be the side of the input, a whole number of {LEAST_PIXELS} pixels"
+            f" or more, after any options (NAME+KEY=VALUE@PIXELS); it was {text!r} in {name}."
+        )
+    return int(text)
 
 
 def _varied(backbone: Backbone, options: Sequence[str]) -> Backbone:

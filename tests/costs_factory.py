@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rsbench.costs import Cost, Timing
+from rsbench.profiling.costs import Cost, Timing
 
 COUNTS = {
     "parameters": 900_000,

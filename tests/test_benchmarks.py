@@ -13,9 +13,9 @@ import pytest
 import torch
 from costs_factory import cost, timing
 
-from rsbench import profiling
+from rsbench.profiling import side_by_side
+from rsbench.profiling.timing import Lap
 from rsbench.registry import find_backbone
-from rsbench.timing import Lap
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -95,7 +95,7 @@ def test_the_small_size_runs_and_says_that_it_is_not_the_claim(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(profiling, "_resident_peak", lambda *_: None)
+    monkeypatch.setattr(side_by_side, "_resident_peak", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["paper_pairs.py", "--small", "--results", str(tmp_path)])
     pairs.main([_pair(pairs, ours="tiny_2d@64", theirs="tiny_2d@160")])
     said = capsys.readouterr().out

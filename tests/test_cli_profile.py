@@ -14,9 +14,9 @@ from costs_factory import cost
 from records_factory import save_record, some_hits
 from test_cli import _documented, _unlike
 
-from rsbench import profiling
-from rsbench.costs import read_all, save
-from rsbench.grids import WIDTH
+from rsbench.profiling import side_by_side
+from rsbench.profiling.costs import read_all, save
+from rsbench.profiling.grids import WIDTH
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--pixels", "16", "--batch-size", "2", "--repeats", "2", "--threads", "1")
@@ -26,7 +26,7 @@ QUICK = ("--pixels", "16", "--batch-size", "2", "--repeats", "2", "--threads", "
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Work in an empty folder, and give a process's memory without starting one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(profiling, "_resident_peak", lambda *_: 5 * 2**20)
+    monkeypatch.setattr(side_by_side, "_resident_peak", lambda *_: 5 * 2**20)
 
 
 def _lines(text: str) -> list[dict[str, Any]]:
@@ -137,7 +137,7 @@ def test_a_folder_that_can_t_be_written_is_said_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("mine").write_text("in the way")
-    monkeypatch.setattr(profiling, "profile", lambda request: pytest.fail("it measured"))
+    monkeypatch.setattr(side_by_side, "profile", lambda request: pytest.fail("it measured"))
     answer = rsbench("profile", "tiny_2d", "--results", Path("mine") / "below")
 
     assert answer.code == 2
@@ -249,7 +249,7 @@ def test_the_page_of_the_committed_costs_is_drawn_from_them(tmp_path: Path) -> N
 
 def test_committed_costs_name_no_machine_and_no_place() -> None:
     for each in read_all(ROOT / "results").costs:
-        assert {*each.environment} == {*profiling.RECORDED, *profiling.LIBRARIES}
+        assert {*each.environment} == {*side_by_side.RECORDED, *side_by_side.LIBRARIES}
         assert "/" not in each.device
 
 

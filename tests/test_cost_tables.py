@@ -9,8 +9,8 @@ import pytest
 from costs_factory import cost, timing
 from records_factory import save_record, some_hits
 
-from rsbench.cost_tables import cost_grids, join, joined_grids, joined_json, page
-from rsbench.grids import WIDTH, Grid, to_markdown, to_terminal
+from rsbench.profiling.cost_tables import cost_grids, join, joined_grids, joined_json, page
+from rsbench.profiling.grids import WIDTH, Grid, to_markdown, to_terminal
 from rsbench.records import store
 from rsbench.tables import build
 

@@ -11,8 +11,8 @@ import pytest
 from command_line import contents_of
 from costs_factory import cost, timing
 
-from rsbench import costs
 from rsbench.errors import DiskError, RecordError
+from rsbench.profiling import costs
 from rsbench.records import store
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from rsbench import profiling
-from rsbench.costs import Cost
 from rsbench.errors import RsbenchError, UnknownNameError
-from rsbench.profiling import ProfileRequest, find_subject, profile
+from rsbench.profiling import side_by_side
+from rsbench.profiling.costs import Cost
+from rsbench.profiling.side_by_side import ProfileRequest, find_subject, profile
+from rsbench.profiling.steps import Setting
+from rsbench.profiling.timing import Lap
 from rsbench.specs import Views
-from rsbench.steps import Setting
-from rsbench.timing import Lap
 
 QUICK = ProfileRequest(
     backbones=("tiny_2d",), pixels=16, batch_size=4, training=True, rounds=3, threads=1
@@ -27,7 +27,7 @@ QUICK = ProfileRequest(
 def _no_other_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a process's memory without starting one, except where that is what is tested."""
     if "resident" not in request.node.name:
-        monkeypatch.setattr(profiling, "_resident_peak", lambda *_: 5 * 2**20)
+        monkeypatch.setattr(side_by_side, "_resident_peak", lambda *_: 5 * 2**20)
 
 
 class FakeClock:
@@ -45,7 +45,7 @@ class FakeClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     made = FakeClock()
-    monkeypatch.setattr(profiling, "clock_of", lambda device: made)
+    monkeypatch.setattr(side_by_side, "clock_of", lambda device: made)
     return made
 
 
@@ -95,7 +95,7 @@ def test_every_network_has_its_laps_in_every_round(clock: FakeClock) -> None:
 def test_the_peak_is_the_fastest_matrix_product_of_all_rounds(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiling, "product_flops", lambda device: 140)
+    monkeypatch.setattr(side_by_side, "product_flops", lambda device: 140)
     (cost,), _ = profile(QUICK)
 
     # Its first lap of the first round is the fourth in all, after three of the network.

@@ -168,6 +168,7 @@ def test_the_paper_rounds_what_is_counted() -> None:
 CLAIMS = {
     "top1": ("tpu.", "imagenet1k/top1"),
     "keras_top1": ("keras.", "imagenet1k/top1"),
+    "keras_top5": ("keras.", "imagenet1k/top5"),
     "garden_top1": ("garden.", "imagenet1k/top1"),
     "garden_top5": ("garden.", "imagenet1k/top5"),
 }

@@ -184,10 +184,17 @@ def test_pixels_change_the_input_and_the_name_and_nothing_else() -> None:
     assert sized.spec.num_parameters == plain.num_parameters
 
 
-@pytest.mark.parametrize("name", ["tiny_2d@0", "tiny_2d@", "tiny_2d@large", "tiny_2d@-32"])
-def test_a_suffix_that_is_no_size_is_part_of_an_unknown_name(name: str) -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean tiny_2d"):
+@pytest.mark.parametrize(
+    "name", ["tiny_2d@0", "tiny_2d@", "tiny_2d@large", "tiny_2d@-32", "tiny_2d@7", "tiny_2d@64+a=b"]
+)
+def test_a_suffix_that_is_no_side_is_told_the_grammar(name: str) -> None:
+    with pytest.raises(RsbenchError, match=r"a whole number of 8 pixels or more.*@PIXELS"):
         find_backbone(name)
+
+
+def test_pixels_are_given_once() -> None:
+    with pytest.raises(RsbenchError, match="tiny_2d@32@64 gives pixels twice"):
+        find_backbone("tiny_2d@32@64")
 
 
 def test_the_near_miss_of_a_sized_name_is_named() -> None:

@@ -398,7 +398,7 @@ def test_a_run_records_its_resizer_and_predicts_through_it(tmp_path: Path):
     )
 
     network = done.record.backbone
-    assert (network.resizer, network.crop_ratio, network.pixels) == ("tpu", 0.8, 12)
+    assert (network.resizer, network.crop_ratio, network.pixels) == ("tpu", 12 / 44, 12)
     assert "tpu bicubic resize, no antialias" in to_markdown(
         build(store.read_all(tmp_path / "results"))
     )

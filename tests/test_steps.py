@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.errors import RunError
-from rsbench.steps import (
+from rsbench.profiling.steps import (
     LEARNING_RATE,
     MOMENTUM,
     Layout,

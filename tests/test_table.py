@@ -505,6 +505,15 @@ def test_only_a_styled_terminal_gets_escape_codes(root: Path) -> None:
     assert "\x1b[1m" in to_terminal(_tables(root), width=100, styled=True)
 
 
+@pytest.mark.parametrize(
+    ("order", "told"), [("matched by name", False), ("unverified: the head has no names", True)]
+)
+def test_a_head_without_class_names_is_told(tmp_path: Path, order: str, told: bool) -> None:
+    save_record(tmp_path, some_hits(80), protocol={"chosen": {"fold1.class_order": order}})
+    (table,) = _tables(tmp_path).tables
+    assert any("head's classes is taken on trust" in note for note in table.notes) is told
+
+
 @pytest.mark.parametrize(("converged", "told"), [(True, False), (False, True)])
 def test_a_fit_that_stopped_early_is_told(tmp_path: Path, converged: bool, told: bool) -> None:
     chosen = {"strength": 0.5, "fold1.converged": converged}

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rsbench import timing
 from rsbench.errors import RunError
-from rsbench.timing import (
+from rsbench.profiling import timing
+from rsbench.profiling.timing import (
     CudaClock,
     Fitting,
     Lap,

@@ -116,6 +116,8 @@ def test_the_file_and_what_it_was_trained_on_are_torchvisions(backbone, weights)
     assert weights.url.endswith(f"-{weights.sha256}.pth")
     assert weights.format == "torch"
     assert weights.size_bytes is None
+    if backbone.modality == "video":
+        assert list(weights.classes) == library.meta["categories"]
     assert (
         weights.num_classes
         == len(library.meta["categories"])

@@ -34,7 +34,8 @@ PLACES = {
 """What `rsbench.weights.shelf` says of weights -> where they are, or what has to be done."""
 
 LEGEND = (
-    "Scores are top-1 / top-5 in percent, views clips x crops. fetch, convert: to be done with"
+    "Scores are top-1 / top-5 in percent, views clips x crops; ~: no size is published, and float32"
+    " parameters take this much. fetch, convert: to be done with"
     " `rsbench weights`; package: in a Python package, install: in one that is not installed; ?: no"
     " sha256 is published, the first fetch pins it."
 )
@@ -75,7 +76,7 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     elif pretrained:
-        _print_weights(rows)
+        _print_weights(rows, chosen)
     elif kind == "backbone":
         _print_backbones(rows)
     else:
@@ -157,10 +158,11 @@ def _weights_json(spec: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a Backbo
     ]
 
 
-def _print_weights(rows: Sequence[dict[str, Any]]) -> None:
+def _print_weights(rows: Sequence[dict[str, Any]], backbones: Sequence[Found[Any]]) -> None:
     """Print weights below their backbones, in columns that fit a page."""
+    parameters = {each.spec.name: each.spec.num_parameters for each in backbones}
     header = ("weights", "published", "views", "size", "licence", "where", "trained on")
-    lines = [header, *(_weights_line(row) for row in rows)]
+    lines = [header, *(_weights_line(row, parameters[row["backbone"]]) for row in rows)]
     widths = _widths(lines)
     above = None
     for row, line in zip([None, *rows], lines, strict=True):
@@ -171,7 +173,7 @@ def _print_weights(rows: Sequence[dict[str, Any]]) -> None:
     click.echo(click.wrap_text(LEGEND, WIDTH))
 
 
-def _weights_line(row: dict[str, Any]) -> tuple[str, ...]:
+def _weights_line(row: dict[str, Any], num_parameters: int) -> tuple[str, ...]:
     scores = {each["metric"].rpartition("/")[2]: each["percent"] for each in row["published"]}
     published = "/".join(f"{scores[name]:.1f}" for name in ("top1", "top5") if name in scores)
     where = PLACES[row["here"]]
@@ -181,8 +183,10 @@ def _weights_line(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"],
         published,
         "" if row["views"] is None else "x".join(map(str, row["views"])),
-        "" if row["size_bytes"] is None else bytes_in_words(row["size_bytes"]),
-        row["licence"],
+        bytes_in_words(row["size_bytes"])
+        if row["size_bytes"] is not None
+        else f"~{4 * num_parameters / 2**20:.0f} MiB",
+        row["licence"] or "not stated",
         where if row["sha256"] else f"{where}?",
         ", ".join(row["trained_on"]),
     )

@@ -17,8 +17,8 @@ from rsbench.cli.progress import reporter
 from rsbench.errors import RsbenchError
 
 if TYPE_CHECKING:
-    from rsbench.costs import Contents
-    from rsbench.profiling import Fault, Profiled, ProfileRequest
+    from rsbench.profiling.costs import Contents
+    from rsbench.profiling.side_by_side import Fault, Profiled, ProfileRequest
     from rsbench.specs import Views
 
 PAGE = "README.md"
@@ -96,8 +96,8 @@ def profile(**words: Any) -> int:  # noqa: ANN401 - click's own keyword argument
 
 
 def _measure(words: dict[str, Any]) -> int:
-    from rsbench import costs
-    from rsbench.profiling import profile as measure
+    from rsbench.profiling import costs
+    from rsbench.profiling.side_by_side import profile as measure
 
     results: Path | None = words["results"]
     request = _request(words)
@@ -114,8 +114,8 @@ def _measure(words: dict[str, Any]) -> int:
 
 
 def _request(words: dict[str, Any]) -> ProfileRequest:
-    from rsbench.profiling import ProfileRequest
-    from rsbench.steps import Setting
+    from rsbench.profiling.side_by_side import ProfileRequest
+    from rsbench.profiling.steps import Setting
 
     return ProfileRequest(
         backbones=_names(words["backbones"]),
@@ -155,7 +155,7 @@ def _views(text: str) -> Views:
 
 
 def _print_measured(profiled: Profiled, results: Path | None, *, as_json: bool) -> None:
-    from rsbench import cost_tables, costs, grids
+    from rsbench.profiling import cost_tables, costs, grids
 
     if not as_json and profiled.costs:
         click.echo(grids.to_terminal(cost_tables.cost_grids(profiled.costs)), nl=False)
@@ -186,7 +186,7 @@ def _exit_code(fault: Fault) -> int:
 
 
 def _draw(mode: str, results: Path, *, as_json: bool) -> int:
-    from rsbench import cost_tables, costs, grids
+    from rsbench.profiling import cost_tables, costs, grids
 
     if not results.is_dir():
         raise RsbenchError(
@@ -209,9 +209,9 @@ def _draw(mode: str, results: Path, *, as_json: bool) -> int:
 
 
 def _write_page(results: Path, contents: Contents) -> None:
-    from rsbench import costs
     from rsbench.atomic import write_atomically
-    from rsbench.cost_tables import page
+    from rsbench.profiling import costs
+    from rsbench.profiling.cost_tables import page
 
     path = results / costs.FOLDER / PAGE
     write_atomically(path, page(contents.costs).encode())
@@ -219,7 +219,7 @@ def _write_page(results: Path, contents: Contents) -> None:
 
 
 def _print_joined(results: Path, contents: Contents, *, as_json: bool) -> None:
-    from rsbench import cost_tables, grids
+    from rsbench.profiling import cost_tables, grids
     from rsbench.records import store
     from rsbench.tables import build
 

@@ -378,7 +378,14 @@ def _notes(group: Sequence[Stored]) -> tuple[str, ...]:
         chosen = record.protocol.chosen
         if any(value is False for key, value in chosen.items() if key.endswith("converged")):
             notes.add(f"{record.backbone.name}: a fit stopped before it converged")
+        if any(_on_trust(value) for key, value in chosen.items() if key.endswith("class_order")):
+            notes.add(f"{record.backbone.name}: the order of the head's classes is taken on trust")
     return tuple(sorted(notes))
+
+
+def _on_trust(class_order: Scalar) -> bool:
+    """Tell what `evaluate` says of a head without class names."""
+    return str(class_order).startswith("unverified")
 
 
 def _repeated_seeds(members: Sequence[Sequence[Stored]]) -> list[str]:

@@ -23,20 +23,18 @@ from torch import nn
 
 from rsbench import environment
 from rsbench.assembly import check_device
-from rsbench.costs import Cost, Timing
 from rsbench.errors import RsbenchError
 from rsbench.lifting import lift
 from rsbench.profile import Counts, count, count_parameters
-from rsbench.registry import find_backbone
-from rsbench.specs import Backbone, InputSpec, Modality, Views
-from rsbench.steps import (
+from rsbench.profiling.costs import Cost, Timing
+from rsbench.profiling.steps import (
     Kind,
     NetworkAtWork,
     Setting,
     peak_resident_bytes,
     reset_peak_resident,
 )
-from rsbench.timing import (
+from rsbench.profiling.timing import (
     Fitting,
     Lap,
     MatrixProduct,
@@ -46,6 +44,8 @@ from rsbench.timing import (
     product_flops,
     take_turns,
 )
+from rsbench.registry import find_backbone
+from rsbench.specs import Backbone, InputSpec, Modality, Views
 
 CLASSES: Mapping[str, int] = {"image": 1000, "video": 400}
 """Head of a network whose declared parameters say none: ImageNet's and Kinetics' classes."""

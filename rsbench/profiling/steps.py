@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from rsbench.profile import with_head
-from rsbench.timing import AUTOCAST, Fitting, Precision, Work, free_memory, largest_batch
+from rsbench.profiling.timing import AUTOCAST, Fitting, Precision, Work, free_memory, largest_batch
 
 Kind = Literal["inference", "training"]
 """A forward pass in eval mode, or forward, backward and one optimizer step in train mode."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from rsbench.costs import Cost, Timing
-from rsbench.grids import Grid, to_markdown
+from rsbench.profiling.costs import Cost, Timing
+from rsbench.profiling.grids import Grid, to_markdown
 from rsbench.tables.layout import clean
 from rsbench.tables.table import Row, Table, Tables
 
