@@ -28,8 +28,8 @@ from rsbench.registry import (
     suggest,
 )
 from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
-from rsbench.weights.choosing import INFLATE, ChosenWeights, choose_weights
-from rsbench.weights.shelf import known_weights
+from rsbench.weights.choosing import INFLATE, MADE_FOR, ChosenWeights, choose_weights
+from rsbench.weights.shelf import known_weights, metadata_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,10 +166,12 @@ def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], t
     if weights.startswith(INFLATE) and flat is not None:
         name = weights.removeprefix(INFLATE)
         known = known_weights(flat, name)
-        if known is None or known.network in (None, flat.name):
+        network = _marked_for(flat, Path(name)) if known is None else known.network
+        if network in (None, flat.name):
             return found, ()
-        sibling = find_backbone(known.network).spec
-        note = f"weights {known.name} belong to {sibling.name}: they are inflated from that network"
+        sibling = find_backbone(network).spec
+        name = Path(name).name if known is None else known.name
+        note = f"weights {name} belong to {sibling.name}: they are inflated from that network"
         return replace(found, spec=replace(found.spec, flat=sibling)), (note,)
     known = known_weights(found.spec, weights)
     if known is None or known.network is None:
@@ -180,6 +182,13 @@ def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], t
         return found, ()
     note = f"weights {known.name} belong to {other.spec.name}: it runs instead of {found.spec.name}"
     return other, (note,)
+
+
+def _marked_for(flat: Backbone, path: Path) -> str | None:
+    """Give the sibling of an image network that a converted file says it was made for."""
+    siblings = {known.network for known in flat.weights}
+    made_for = metadata_of(path).get(MADE_FOR)
+    return made_for if made_for in siblings else None
 
 
 def backbones() -> tuple[Backbone, ...]:

@@ -68,7 +68,7 @@ WORDS = {
     "table": ["RESULTS", "--check", "--format", "--help", "--write"],
     "weights": ["--help"],
     "weights convert": ["SOURCE", "--backbone", "--help", "--to"],
-    "weights fetch": ["BACKBONE", "NAME", "--from", "--help", "--mirror", "--sha256"],
+    "weights fetch": ["BACKBONE", "NAME", "--again", "--from", "--help", "--mirror", "--sha256"],
     "weights list": ["BACKBONE", "--help", "--json"],
     "weights verify": ["BACKBONE", "NAME", "--help"],
 }

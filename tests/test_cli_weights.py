@@ -14,7 +14,17 @@ import rsbench_backbones.tiny
 import torch
 from command_line import QUICK, TINY, Answer, contents_of, rsbench, write_pictures
 from test_conversion import from_keras, keras_file
-from weights_world import TINY_2D, TINY_3D, Server, declare, serving, tiny_file, tiny_state, weights
+from weights_world import (
+    TINY_2D,
+    TINY_3D,
+    URL,
+    Server,
+    declare,
+    serving,
+    tiny_file,
+    tiny_state,
+    weights,
+)
 
 from rsbench.digests import digest_bytes
 from rsbench.records import store
@@ -194,7 +204,7 @@ def test_without_network_one_line_says_what_to_download_and_where_to_put_it(
 
     path = Path("cache/weights/tiny_2d/one.pth").absolute()
     assert "Can't reach 127.0.0.1:9" in line
-    assert f"download http://127.0.0.1:9{PATH}" in line
+    assert f"download {URL}" in line
     assert f"put the file at {path}" in line
     assert "rsbench weights fetch tiny_2d one --from FILE" in line
 
@@ -234,6 +244,24 @@ def test_bad_words_of_fetch_are_one_line(
     declare(monkeypatch, *entries, *([packed] if "three" in words else []))
 
     assert said in refused("weights", "fetch", *words)
+
+
+def test_another_file_is_taken_by_again_alone(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    declare(monkeypatch, weights())
+    Path("a.pth").write_bytes(body)
+    other = tiny_file(Path("b.pth"), seed=1, num_classes=2)
+    words = ("weights", "fetch", "tiny_2d", "--from")
+
+    first, same = rsbench(*words, "a.pth"), rsbench(*words, "a.pth")
+    unlike = refused(*words, "b.pth")
+    again = rsbench(*words, "b.pth", "--again")
+
+    assert "is here" in first.out
+    assert "was here" in same.out
+    assert "add --again to the same command" in unlike
+    assert again.code == 0, again.err
+    assert Path("cache/weights/tiny_2d/one.pth").read_bytes() == other
+    assert rsbench("weights", "verify", "tiny_2d").code == 0
 
 
 def test_weights_in_an_installed_package_need_no_fetch() -> None:
@@ -442,12 +470,15 @@ def test_an_inflation_is_told_on_the_terminal_in_the_record_and_below_the_table(
     (path,) = Path("results").rglob("*.json")
     part = store.read(path).weights
     assert part.name == "inflate:flat.pth"
-    assert part.notes == ("partial inflation: 18 tensors copied, 2 dropped (head)",)
+    assert part.notes == (
+        "preprocessing is the network's own, not known to be the file's",
+        "partial inflation: 18 tensors copied, 2 dropped (head)",
+    )
     clip = "data/test/dark/dark0.png"
     assert rsbench("predict", path, clip, "--weights", "inflate:flat.pth").code == 0
     table = rsbench("table").out
     assert "inflate:flat.pth" in table
-    assert "Note: tiny_3d: partial inflation: 18 tensors copied, 2 dropped (head)" in table
+    assert "partial inflation: 18 tensors copied, 2 dropped (head)" in table
     # For programs the report is no part of the answer.
     again = rsbench(
         *run("--backbone", "tiny_3d", "--weights", "inflate:flat.pth", "--seed", "1", "--json")

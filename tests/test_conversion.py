@@ -23,6 +23,7 @@ from rsbench.weights.choosing import choose_weights
 from rsbench.weights.conversion import convert, convert_known, source_digest
 from rsbench.weights.loading import load_network
 from rsbench.weights.state import load_state
+from rsbench.weights.verification import verify
 
 
 def from_keras(format: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -346,3 +347,50 @@ def test_the_header_is_plain_json_that_other_tools_read(tmp_path: Path) -> None:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["__metadata__"]["rsbench_backbone"] == "tiny_2d"
     assert equal(load_state(tmp_path / "a.safetensors"), tiny_state())
+
+
+def test_a_converted_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    backbone, place = shelved(tmp_path)
+    content = bytearray(place.converted.read_bytes())
+    content[-1] ^= 1
+    place.converted.write_bytes(content)
+
+    with pytest.raises(WeightsError, match="it was changed; run `rsbench weights convert one"):
+        choose_weights(backbone, "one", cache_root=tmp_path)
+    with pytest.raises(WeightsError, match="it was changed"):
+        verify(backbone, place)
+    convert_known(place, backbone)
+    assert choose_weights(backbone, "one", cache_root=tmp_path).path == place.converted
+
+
+def test_a_conversion_without_a_note_of_it_is_made_again(tmp_path: Path) -> None:
+    backbone, place = shelved(tmp_path)
+    place.pin.unlink()
+
+    with pytest.raises(WeightsError, match="none is noted there: run `rsbench weights convert"):
+        choose_weights(backbone, "one", cache_root=tmp_path)
+
+
+def test_converting_pins_the_file_that_was_converted(tmp_path: Path) -> None:
+    backbone, place = shelved(tmp_path)
+    pin = shelf.read_pin(place)
+    assert pin is not None
+    assert pin.sha256 == digest_file(place.raw)
+    assert pin.converted_sha256 == digest_file(place.converted)
+
+    tiny_file(place.raw, seed=1)
+
+    with pytest.raises(WeightsError, match="rsbench weights fetch tiny_2d one --again"):
+        verify(backbone, place)
+
+
+def test_a_raw_file_that_is_cut_short_is_not_called_whole(tmp_path: Path) -> None:
+    entry = weights(format="keras-h5")
+    backbone = replace(KERAS_2D, weights=(entry,))
+    place = shelf.place_of(backbone, entry, cache_root=tmp_path)
+    keras_file(place.raw, tiny_state())
+
+    assert "whole, and not converted yet" in verify(backbone, place)
+    place.raw.write_bytes(place.raw.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="cut short or damaged"):
+        verify(backbone, place)

@@ -21,7 +21,9 @@ from rsbench.findings import Check
 from rsbench.media import video
 from rsbench.media.image import write_image
 from rsbench.registry import Broken, Found, find_backbone
-from rsbench.specs import InputSpec, Weights
+from rsbench.specs import Backbone, InputSpec, Weights
+from rsbench.weights.fetching import fetch
+from rsbench.weights.shelf import place_of
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
@@ -282,6 +284,35 @@ def test_weights_without_declared_sha256_are_called_unverified(
 
     assert check.ok
     assert "unverified, as no sha256 is declared: seven" in check.detail
+
+
+def test_weights_held_to_a_given_sha256_are_not_called_unverified(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undeclared(monkeypatch)
+    spec = doctor.everything("backbone")[0][0].spec
+    assert isinstance(spec, Backbone)
+    fetch(
+        place_of(spec, spec.weights[0], cache_root=tmp_path),
+        source=tiny_weights,
+        sha256=digest_file(tiny_weights),
+    )
+
+    check = doctor.look_at_weights(tmp_path)
+
+    assert check.ok
+    assert "unverified" not in check.detail
+
+
+def test_weights_of_another_network_name_the_one_they_fit(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undeclared(monkeypatch)
+    works = (*doctor.everything("backbone")[0], find_backbone("tiny_3d"))
+    monkeypatch.setattr(doctor, "everything", lambda kind: (works, ()))
+    torch.save(find_backbone("tiny_3d").spec.build(3).state_dict(), tiny_weights)
+
+    assert "it fits tiny_3d" in doctor.look_at_weights(tmp_path).detail
 
 
 # ----------------------------------------------------------------------------------------- decoder

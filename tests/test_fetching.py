@@ -6,15 +6,20 @@ import errno
 import io
 import os
 import socket
+import tarfile
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 from urllib.request import Request
 
+import h5py
+import numpy as np
 import pytest
-from weights_world import TINY_2D, URL, Server, serving, tiny_file, weights
+from safetensors.torch import save_file
+from weights_world import TINY_2D, URL, Server, serving, tiny_file, tiny_state, weights
 
 from rsbench.digests import digest_bytes
 from rsbench.errors import DiskError, WeightsError
@@ -341,6 +346,7 @@ def test_a_file_that_is_not_there_says_how_it_can_come_all_the_same(
     line = refused(place, server)
 
     assert "the server answered 404" in line
+    assert f"download {URL}" in line
     assert f"{server.address}{PATH}" in line
     assert str(place.raw) in line
     assert "`rsbench weights fetch tiny_2d one --from FILE`" in line
@@ -403,7 +409,7 @@ def hub(server: Server, monkeypatch: pytest.MonkeyPatch, linked: str) -> Weights
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     headers = {"Location": f"{server.address}{PATH}", "X-Linked-Etag": f'"{linked}"'}
     server.answers = [(302, headers)]
-    return weights(url="timm/tiny", format="safetensors")
+    return weights(url="timm/tiny", format="torch")
 
 
 def test_what_a_hub_states_is_held_to(
@@ -413,7 +419,7 @@ def test_what_a_hub_states_is_held_to(
 
     done = fetch(placed(tmp_path, entry))
 
-    assert server.asked[0][0] == "/timm/tiny/resolve/main/model.safetensors"
+    assert server.asked[0][0] == "/timm/tiny/resolve/main/pytorch_model.bin"
     # Not huggingface.co itself: that the file came whole says nothing of whose it is.
     assert done.held_to == "nothing"
 
@@ -437,12 +443,12 @@ def test_the_word_of_the_hub_itself_counts(
     monkeypatch.setattr("rsbench.weights.fetching.HUB", "http://huggingface.co")
     monkeypatch.setenv("http_proxy", server.address)
     monkeypatch.setenv("no_proxy", "")
-    file = "http://huggingface.co/timm/tiny/resolve/main/model.safetensors"
+    file = "http://huggingface.co/timm/tiny/resolve/main/pytorch_model.bin"
     server.answers = [
         (302, {"Location": "http://cdn.example/f", "X-Linked-Etag": f'"{digest_bytes(body)}"'})
     ]
     server.files["http://cdn.example/f"] = body
-    place = placed(tmp_path, weights(url="timm/tiny", format="safetensors"))
+    place = placed(tmp_path, weights(url="timm/tiny", format="torch"))
 
     done = fetch(place)
 
@@ -475,7 +481,8 @@ def test_without_network_the_line_says_what_to_download_and_where_to_put_it(
         line = refused(place, None, mirror=mirror)
 
     assert "Can't reach 127.0.0.1" in line
-    assert f"download {mirror}{PATH}" in line
+    # The mirror's own address is of no use to who can't reach it.
+    assert f"download {URL} by other means" in line
     assert f"put the file at {place.raw}" in line
     assert "--from FILE" in line
 
@@ -614,3 +621,163 @@ def test_where_no_lock_is_known_the_partial_file_has_a_name_of_its_own(
 
 def test_the_declared_address_is_what_is_downloaded() -> None:
     assert shelf.address(weights()) == URL
+
+
+# -------------------------------------------------------------------------------------------- whole
+
+
+def cut(path: Path, name: str, content: bytes) -> Path:
+    (path / name).write_bytes(content)
+    return path / name
+
+
+def contents(format: str, tmp_path: Path) -> bytes:
+    """A small whole file of a format."""
+    path = tmp_path / "whole"
+    if format == "torch":
+        return tiny_file(path)
+    if format == "safetensors":
+        save_file(tiny_state(), path)
+    elif format == "keras-h5":
+        with h5py.File(path, "w") as file:
+            file["a"] = np.arange(5000)
+    else:
+        (tmp_path / "inside").write_bytes(os.urandom(5000))
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(tmp_path / "inside", arcname="model.ckpt.index")
+    return path.read_bytes()
+
+
+FORMATS = ["torch", "safetensors", "keras-h5", "tf1", "tf2"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_cut_short_is_refused_by_its_container(format: str, tmp_path: Path) -> None:
+    whole = contents(format, tmp_path)
+    place = placed(tmp_path, weights(format=format))
+
+    for size in (len(whole) // 2, len(whole) - 1):
+        line = refused(place, source=cut(tmp_path, "cut", whole[:size]))
+        assert f"must be a whole {format} file; it is cut short or damaged" in line
+        assert left(place) == []
+    assert fetch(place, source=cut(tmp_path, "whole", whole)).size_bytes == len(whole)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_of_another_format_is_refused(format: str, tmp_path: Path) -> None:
+    other = contents("keras-h5" if format == "torch" else "torch", tmp_path)
+    place = placed(tmp_path, weights(format=format))
+
+    assert f"must be a {format} file and begins with" in refused(
+        place, source=cut(tmp_path, "other", other)
+    )
+
+
+def test_an_hdf5_file_of_the_newest_layout_is_walked_too(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["a"] = np.arange(5000)
+    whole = (tmp_path / "a.h5").read_bytes()
+    place = placed(tmp_path, weights(format="keras-h5"))
+
+    assert "cut short" in refused(place, source=cut(tmp_path, "cut.h5", whole[:-1]))
+    assert fetch(place, source=tmp_path / "a.h5").size_bytes == len(whole)
+
+
+def test_another_size_than_declared_is_refused(tmp_path: Path, body: bytes) -> None:
+    place = placed(tmp_path, weights(size_bytes=len(body) + 1))
+
+    line = refused(place, source=cut(tmp_path, "a.pth", body))
+
+    assert f"must have {len(body) + 1:,} bytes to be one; it has {len(body):,}" in line
+
+
+class Unsaid:
+    """An answer that does not say how long it is, as of a server that closes the connection."""
+
+    status = 200
+
+    def __init__(self, content: bytes) -> None:
+        self.headers = Message()
+        self._stream = io.BytesIO(content)
+
+    def __enter__(self) -> Unsaid:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def read(self, size: int) -> bytes:
+        return self._stream.read(size)
+
+
+def test_a_file_of_unknown_length_is_refused_unless_something_tells_the_whole(
+    tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: object, **__: object) -> Unsaid:
+        return Unsaid(body[:-1] if is_cut else body)
+
+    monkeypatch.setattr(downloading.OpenerDirector, "open", answer)
+    is_cut = False
+    assert "does not say how long the file is" in refused(placed(tmp_path))
+    assert fetch(placed(tmp_path), sha256=digest_bytes(body)).size_bytes == len(body)
+    sized = placed(tmp_path, weights(name="two", size_bytes=len(body)))
+    is_cut = True
+    assert f"stopped after {len(body) - 1:,} bytes" in refused(sized)
+    is_cut = False
+    assert fetch(sized).size_bytes == len(body)
+
+
+def test_what_is_begun_again_each_time_is_given_up(tmp_path: Path, server: Server) -> None:
+    # More comes each time, and yet no try is nearer than the first: no part can be gone on with.
+    server.etags.clear()
+    server.cuts = [*range(1000, 3000, 100)]
+
+    assert "stopped after" in refused(placed(tmp_path), server)
+    assert len(server.asked) == 4
+
+
+# ------------------------------------------------------------------------------- again, and secrets
+
+
+def test_another_file_than_the_one_here_is_not_ignored(tmp_path: Path, body: bytes) -> None:
+    place = placed(tmp_path)
+    fetch(place, source=cut(tmp_path, "a.pth", body))
+    other = tiny_file(tmp_path / "other.pth", seed=1)
+
+    assert fetch(place, source=tmp_path / "a.pth").was_here
+    with pytest.raises(WeightsError, match="add --again to the same command"):
+        fetch(place, source=tmp_path / "other.pth")
+    place.converted.write_bytes(b"of the first")
+    done = fetch(place, source=tmp_path / "other.pth", again=True)
+
+    assert not done.was_here
+    assert place.raw.read_bytes() == other
+    assert not place.converted.exists()
+    pin = shelf.read_pin(place)
+    assert pin is not None
+    assert (pin.sha256, pin.converted_sha256) == (digest_bytes(other), None)
+
+
+def test_what_is_here_stays_where_it_can_not_be_fetched_again(tmp_path: Path, body: bytes) -> None:
+    place = placed(tmp_path)
+    fetch(place, source=cut(tmp_path, "a.pth", body))
+
+    with pytest.raises(WeightsError, match="cut short"):
+        fetch(place, source=cut(tmp_path, "cut.pth", body[:-1]), again=True)
+
+    assert place.raw.read_bytes() == body
+    assert shelf.read_pin(place) is not None
+
+
+def test_a_password_in_an_address_is_neither_sent_nor_printed(
+    tmp_path: Path, server: Server
+) -> None:
+    place = placed(tmp_path)
+
+    line = refused(place, mirror=server.address.replace("//", "//me:secret@"))
+    server.answers = [(302, {"Location": "http://me:secret@weights.example/a"})]
+    led = refused(place, server)
+
+    assert "must be without user and password" in line
+    assert "leads from http to http://weights.example/a" in led
+    assert "secret" not in line + led

@@ -23,6 +23,7 @@ from rsbench.weights.fitting import (
     hold_to_outline,
     name_tensors,
     outline,
+    read_tensors,
     shapes_of,
 )
 
@@ -255,3 +256,91 @@ def test_what_does_not_fit_is_told_with_its_keys_and_its_network(asked: Backbone
     assert "stages.0.0.weight is (8, 3, 3, 3), in the file (8, 3, 3, 3, 3)" in message
     assert message.endswith(": it fits tiny_3d: name --backbone tiny_3d, or a file for this one")
     assert "\n" not in message
+
+
+# ------------------------------------------------------------- what stands before a network's names
+
+
+class Wrapped(nn.Module):
+    """A network whose own names begin as DistributedDataParallel's do."""
+
+    def __init__(self, num_classes: int | None) -> None:
+        super().__init__()
+        self.module = nn.Conv2d(3, 8, 3)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "net."])
+def test_a_network_whose_names_begin_with_module_takes_its_own_file(tmp_path, prefix: str) -> None:
+    state = Wrapped(None).state_dict()
+    path = tmp_path / "net.pth"
+    torch.save({f"{prefix}{name}": tensor for name, tensor in state.items()}, path)
+
+    found = read_tensors(replace(TINY_2D, build=Wrapped), path)
+
+    assert equal(dict(found.state), dict(state))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.body.", "module.model.", "_orig_mod.module."])
+def test_one_common_prefix_is_taken_off_where_the_names_then_fit(tmp_path, prefix: str) -> None:
+    state = tiny_state()
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {f"{prefix}{name}": t for name, t in state.items()}}, path)
+
+    found = read_tensors(TINY_2D, path)
+
+    assert equal(dict(found.state), state)
+    assert found.notes == ()
+
+
+def test_a_prefix_of_a_stranger_is_left_for_the_explanation(tmp_path) -> None:
+    torch.save({f"model.{name}": tensor for name, tensor in tiny_state().items()}, tmp_path / "f")
+
+    found = read_tensors(replace(TINY_2D, build=Careful), tmp_path / "f")
+
+    assert all(name.startswith("model.") for name in found.state)
+
+
+def test_an_averaged_model_of_torch_is_taken_and_noted(tmp_path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(TINY_2D.build(3))
+    torch.save(averaged.state_dict(), tmp_path / "f.pth")
+
+    found = read_tensors(TINY_2D, tmp_path / "f.pth")
+
+    assert equal(dict(found.state), averaged.module.state_dict())
+    assert found.notes == ("moving average taken (AveragedModel)",)
+
+
+def test_the_notes_of_a_checkpoint_are_passed_on(tmp_path) -> None:
+    torch.save({"model": tiny_state(0), "ema": tiny_state(1)}, tmp_path / "f.pth")
+
+    assert read_tensors(TINY_2D, tmp_path / "f.pth").notes == ("moving average taken (ema)",)
+
+
+# -------------------------------------------------------------------------- marks of equal networks
+
+
+def test_an_unmarked_file_is_not_given_to_the_unmarked_network() -> None:
+    asked = find_backbone("resnet_rs_garden_50").spec
+    with torch.device("meta"):
+        state = find_backbone("resnet_rs_50").spec.build(None).state_dict()
+
+    with pytest.raises(WeightsError, match="does not say which of the two") as caught:
+        hold_to_outline(
+            asked, Tensors(state=state, num_classes=None), name="f", candidates=backbones
+        )
+
+    message = str(caught.value)
+    assert "resnet_rs_garden_50 and resnet_rs_50 have the same tensors" in message
+    assert "if as the latter, it fits resnet_rs_50" in message
+    assert "if as the former, add model_garden to it" in message
+
+
+def test_a_marked_file_names_its_network() -> None:
+    asked = find_backbone("resnet_rs_50").spec
+    with torch.device("meta"):
+        state = find_backbone("resnet_rs_garden_50").spec.build(None).state_dict()
+
+    with pytest.raises(WeightsError, match="it fits resnet_rs_garden_50: name"):
+        hold_to_outline(
+            asked, Tensors(state=state, num_classes=None), name="f", candidates=backbones
+        )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rsbench.errors import WeightsError
+from rsbench.errors import DiskError, WeightsError
 from rsbench.weights.foreign import choose_published, read_foreign
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -179,6 +181,52 @@ def test_a_keras_file_whose_bytes_lie_in_another_file_is_refused(tmp_path) -> No
         read_foreign(path)
 
 
+@pytest.mark.parametrize("how", ["external", "soft", "broken"])
+def test_a_keras_model_whose_weights_are_a_link_is_refused(tmp_path, how) -> None:
+    h5py = pytest.importorskip("h5py")
+    other = write_h5(tmp_path / "other.h5", two_layers())
+    path = write_h5(tmp_path / "weights.h5", two_layers())
+    links = {
+        "external": h5py.ExternalLink(str(other), "/"),
+        "soft": h5py.SoftLink("/predictions"),
+        "broken": h5py.ExternalLink("nowhere.h5", "/"),
+    }
+    with h5py.File(path, "a") as file:
+        file["model_weights"] = links[how]
+
+    with pytest.raises(WeightsError, match="model_weights is a link to elsewhere"):
+        read_foreign(path)
+
+
+def test_a_keras_file_with_a_virtual_dataset_is_refused(tmp_path) -> None:
+    h5py = pytest.importorskip("h5py")
+    other = write_h5(tmp_path / "other.h5", two_layers())
+    path = tmp_path / "weights.h5"
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "predictions/predictions/bias:0", (3,))
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        group = file.create_group("dense")
+        group.attrs["weight_names"] = [b"kernel:0"]
+        group.create_virtual_dataset("kernel:0", layout)
+
+    with pytest.raises(WeightsError, match="link to elsewhere"):
+        read_foreign(path)
+
+
+def test_names_from_a_keras_file_are_shown_escaped(tmp_path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["a\nb\x1b[31m"] = np.ones(3)
+
+    with pytest.raises(WeightsError) as caught:
+        read_foreign(path)
+
+    assert r"holds a\nb\x1b[31m" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_tensor_that_is_named_and_missing_is_named(tmp_path) -> None:
     h5py = pytest.importorskip("h5py")
     path = write_h5(tmp_path / "weights.h5", two_layers())
@@ -265,6 +313,68 @@ def test_an_archive_that_unpacks_to_more_than_any_weights_is_left_alone(
     path = pack(tmp_path / "weights.tar.gz", ("a", bytes(600)), ("b", bytes(600)))
 
     with pytest.raises(WeightsError, match="at most 1,000 bytes"):
+        read_foreign(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb.h5", "\x1b[31m.h5"])
+def test_an_archive_with_unprintable_names_is_refused_in_one_line(tmp_path, name) -> None:
+    path = pack(tmp_path / "weights.tar.gz", (name, b"harmless"))
+
+    with pytest.raises(WeightsError, match="unprintable characters") as caught:
+        read_foreign(path)
+
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_an_archive_with_a_name_of_megabytes_is_refused(tmp_path, format) -> None:
+    path = tmp_path / "weights.tar.gz"
+    with tarfile.open(path, "w:gz", format=format) as tar:
+        tar.addfile(tarfile.TarInfo("x" * 2**21))
+
+    with pytest.raises(WeightsError, match="at most 1,048,576 bytes on names"):
+        read_foreign(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_an_archive_with_an_entry_of_negative_size_is_refused(tmp_path, kind) -> None:
+    entry = tarfile.TarInfo("weights.h5")
+    entry.type, entry.size = kind, -(2**20)
+    path = tmp_path / "weights.tar"
+    path.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+
+    with pytest.raises(WeightsError, match="must be a whole tar archive"):
+        read_foreign(path)
+
+
+def test_an_archive_of_a_sparse_file_is_refused(tmp_path) -> None:
+    entry = tarfile.TarInfo("weights.h5")
+    entry.type = tarfile.GNUTYPE_SPARSE
+    path = pack(tmp_path / "weights.tar.gz", entry)
+
+    with pytest.raises(WeightsError, match="sparse file"):
+        read_foreign(path)
+
+
+def test_an_archive_of_more_entries_than_any_is_left_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("rsbench.weights.foreign.MAX_ENTRIES", 2)
+    path = pack(tmp_path / "weights.tar.gz", ("a", b""), ("b", b""), ("c", b""))
+
+    with pytest.raises(WeightsError, match="at most 2 entries"):
+        read_foreign(path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_from_a_damaged_archive(tmp_path, monkeypatch, number) -> None:
+    path = pack(tmp_path / "weights.tar.gz", ("weights.h5", b"harmless"))
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(tarfile.TarFile, "makefile", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    with pytest.raises(DiskError, match=rf"^{tmp_path} must have room to unpack .*TMPDIR"):
         read_foreign(path)
 
 

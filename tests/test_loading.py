@@ -24,7 +24,14 @@ from rsbench.registry import find_backbone
 from rsbench.runner import Finished, run
 from rsbench.specs import Backbone, InputSpec, Weights
 from rsbench.weights import shelf
-from rsbench.weights.choosing import ChosenWeights, choose_weights
+from rsbench.weights.choosing import (
+    MADE_FOR,
+    UNKNOWN_INPUT,
+    UNKNOWN_START,
+    ChosenWeights,
+    choose_weights,
+)
+from rsbench.weights.conversion import convert
 from rsbench.weights.fetching import fetch
 from rsbench.weights.loading import load_network
 
@@ -166,6 +173,7 @@ def test_any_state_dict_that_fits_is_loaded(tmp_path: Path) -> None:
     found = loaded(TINY_2D, tmp_path / "best.pth", tmp_path)
 
     assert (found.weights.name, found.weights.verified) == ("best.pth", False)
+    assert found.weights.notes == (UNKNOWN_INPUT,)
     assert found.module.head.out_features == 11
     assert equal(dict(found.module.state_dict()), tiny_state(num_classes=11))
 
@@ -206,7 +214,7 @@ def test_the_two_networks_of_one_shape_do_not_take_each_other_s_files(
         loaded(find_backbone(into).spec, tmp_path / "f.safetensors", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["gone.pth", "TINY", ""])
+@pytest.mark.parametrize("name", ["gone.pth", "TINY", "", "x" * 300])
 def test_what_is_neither_name_nor_file_lists_the_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="the names are none, one"):
         chosen(replace(TINY_2D, weights=(weights(),)), name or "x" * 20, tmp_path)
@@ -421,7 +429,10 @@ def test_a_complete_inflation_leaves_nothing_random(tmp_path: Path) -> None:
 
     assert found.weights.name == "inflate:flat.pth"
     assert found.weights.init_seed is None
-    assert found.weights.notes == ("inflated from image weights: all 18 tensors copied",)
+    assert found.weights.notes == (
+        UNKNOWN_INPUT,
+        "inflated from image weights: all 18 tensors copied",
+    )
     # Carreira and Zisserman 2017, section 3.1: repeated over time and divided by the number.
     kernel = tiny_state(num_classes=None)["stages.0.0.weight"]
     for frame in range(3):
@@ -437,7 +448,7 @@ def test_a_partial_inflation_is_reported_labelled_and_seeded(tmp_path: Path) -> 
     other, _ = inflated(SHORTER, tmp_path / "flat.pth", tmp_path, seed=4)
 
     # Two stages of 6 tensors each are copied; the head's two have no place; the third is new.
-    (note,) = found.weights.notes
+    _, note = found.weights.notes
     assert note.startswith("partial inflation: 12 tensors copied, 2 dropped (head), 6 new (")
     report = "\n".join(said)
     assert "copied: 12 tensors" in report
@@ -473,7 +484,7 @@ def test_resnet_rs_inflates_and_says_what_3d_does_otherwise(tmp_path: Path) -> N
     found = load_network(backbone, chosen_weights, seed=0, say=said.append)
 
     # The 3D network gates the last block of each of 4 stages (weight and bias each): those are new.
-    (note,) = found.weights.notes
+    _, note = found.weights.notes
     assert note.startswith("partial inflation: ")
     assert "8 new (" in note
     assert any("gate" in line for line in said)
@@ -597,3 +608,84 @@ def test_the_registry_s_own_tiny_networks_declare_nothing(monkeypatch: pytest.Mo
     assert find_backbone("tiny_2d").spec.weights == ()
     declare(monkeypatch, weights())
     assert [each.name for each in find_backbone("tiny_2d").spec.weights] == ["one"]
+
+
+# ----------------------------------------------------------------------------------- what is known
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "pinned"])
+def test_a_file_that_is_known_weights_is_taken_for_them(declared: bool, tmp_path: Path) -> None:
+    tiny_file(tmp_path / "mine.pth")
+    entry = weights(
+        sha256=digest_file(tmp_path / "mine.pth") if declared else None, trained_on=("imagenet1k",)
+    )
+    backbone = replace(TINY_2D, weights=(entry,))
+    if not declared:
+        place = shelf.place_of(backbone, entry, cache_root=tmp_path)
+        fetch(place, source=tmp_path / "mine.pth")
+
+    found = chosen(backbone, tmp_path / "mine.pth", tmp_path)
+
+    assert (found.name, found.input, found.notes) == ("one", entry.input, ())
+    part = loaded(backbone, tmp_path / "mine.pth", tmp_path).weights
+    assert (part.trained_on, part.verified) == (("imagenet1k",), declared)
+
+
+def test_a_fine_tuning_is_as_verified_as_what_it_started_from(tmp_path: Path, data: Path) -> None:
+    tiny_file(tmp_path / "mine.pth")
+    recipe = {"epochs": "1", "batch_size": "4"}
+    start = str(tmp_path / "mine.pth")
+    first = finished("tiny_2d", "finetune", tmp_path, data, overrides=recipe, weights=start)
+    again = {"overrides": recipe, "weights": str(first.path), "seed": 1, "pixels": None}
+    second = finished("tiny_2d", "finetune", tmp_path, data, **again)
+
+    for record in (first, second):
+        part = loaded(TINY_2D, record.path, tmp_path).weights
+        assert not part.verified
+        assert part.trained_on[-1] == "folder"
+        # What the start had seen is in no list, and a second fine-tuning does not wash it off.
+        assert part.notes == (UNKNOWN_INPUT, UNKNOWN_START)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "name", "fits"),
+    [
+        ("tiny_2d", "tiny_2d+stride=2", False),
+        ("tiny_2d+stride=2", "tiny_2d", False),
+        ("tiny_2d+stride=2", "tiny_2d+stride=2@48", True),
+        ("tiny_2d+stride=2", "tiny_2d+dropout=0.5+stride=2", True),
+        ("tiny_2d", "tiny_2d+stochastic_depth=0.1", True),
+    ],
+)
+def test_options_that_change_what_is_computed_make_another_network(
+    made_for: str, name: str, fits: bool, tmp_path: Path
+) -> None:
+    tiny_file(tmp_path / "a.pth")
+    file = tmp_path / "a.safetensors"
+    convert(tmp_path / "a.pth", replace(TINY_2D, name=made_for), file)
+    backbone = replace(TINY_2D, name=name)
+
+    if fits:
+        assert chosen(backbone, file, tmp_path).path == file
+    else:
+        with pytest.raises(WeightsError, match="is another network"):
+            chosen(backbone, file, tmp_path)
+
+
+def test_a_fine_tuned_file_is_not_taken_with_other_options(tuned: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"was trained on tiny_2d.* is another network"):
+        chosen(replace(TINY_2D, name="tiny_2d+stride=2"), tuned, tmp_path)
+    assert chosen(replace(TINY_2D, name="tiny_2d+dropout=0.1"), tuned, tmp_path).path
+
+
+def test_a_file_that_was_converted_for_a_sibling_is_inflated_from_that_sibling(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, second = twins(monkeypatch)
+    save_file(tiny_state(), tmp_path / "a.safetensors", metadata={MADE_FOR: second.name})
+
+    found, notes = network_of(find_backbone("tiny_3d"), f"inflate:{tmp_path / 'a.safetensors'}")
+
+    assert found.spec.flat is not None
+    assert found.spec.flat.name == "tiny_2d_twin"
+    assert "weights a.safetensors belong to tiny_2d_twin" in notes[0]

@@ -239,6 +239,7 @@ def test_the_texts_in_a_safetensors_header_are_read_without_its_tensors(tmp_path
         b"\xff" * 20,
         (2).to_bytes(8, "little") + b"[]",
         (9).to_bytes(8, "little") + b'{"__meta',
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
         (20).to_bytes(8, "little") + json.dumps({"__metadata__": [1]}).encode().ljust(20),
     ],
 )
@@ -247,3 +248,22 @@ def test_any_other_file_has_no_such_texts(tmp_path: Path, content: bytes) -> Non
 
     assert shelf.metadata_of(tmp_path / "x") == {}
     assert shelf.metadata_of(tmp_path / "absent") == {}
+
+
+def test_a_header_longer_than_any_is_not_read(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {"made": "x" * 9 * 2**20}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+    assert shelf.metadata_of(tmp_path / "a.safetensors") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("layer1.weight", "layer1.weight"), ("a\nb\x1b\u202e", r"a\nb\x1b\u202e"), ("", "")],
+)
+def test_a_name_from_a_file_is_one_plain_line(name: str, shown: str) -> None:
+    assert shelf.in_words(name) == shown
+
+
+def test_a_long_name_from_a_file_is_cut() -> None:
+    assert shelf.in_words("x" * 10**6) == "x" * 120 + "..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rsbench.weights.state import (
     load_into,
     load_state,
     numeric_digest,
+    read_state,
     state_digest,
 )
 
@@ -389,3 +391,140 @@ def test_outputs_that_are_not_finite_are_refused():
         module.stages[2][1].bias[:] = float("inf")
     with pytest.raises(WeightsError, match="NaN or infinity"):
         numeric_digest(module, (1, 3, 32, 32))
+
+
+# ------------------------------------------------------------------------- kinds of numbers
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(3, device="meta"),
+        torch.zeros(3).to(torch.float8_e4m3fn),
+        torch.eye(3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+    ],
+    ids=["meta", "float8", "sparse", "complex"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+def test_a_file_of_other_than_plain_dense_tensors_is_refused(tmp_path, tensor):
+    torch.save({"stages.0.0.weight": tensor}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"must hold dense tensors .*stages\.0\.0\.weight is"):
+        load_state(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn], ids=str
+)
+def test_numbers_that_can_not_stand_for_the_network_s_are_refused(kind):
+    target, state = network(1), network(0).state_dict()
+    before = state_digest(target)
+    state["head.weight"] = state["head.weight"].to(kind)
+    with pytest.raises(WeightsError, match=r"head\.weight must be a dense tensor of float16.* is "):
+        load_into(target, state, name="tiny_2d")
+    assert state_digest(target) == before
+
+
+def test_numbers_too_large_for_the_network_are_refused():
+    state = network(0).state_dict()
+    state["head.weight"] = state["head.weight"].double()
+    state["head.weight"][0, 0] = 1e300
+    with pytest.raises(WeightsError, match=r"head\.weight holds NaN or infinity"):
+        load_into(network(1), state, name="tiny_2d")
+
+
+# ------------------------------------------------------------------------- names from a file
+
+
+def test_names_from_a_file_are_shown_escaped_and_short():
+    state = network(0).state_dict() | {"a\n\x1b[31mb": torch.zeros(1), "c" * 9999: torch.zeros(1)}
+    with pytest.raises(WeightsError) as error:
+        load_into(network(1), state, name="tiny_2d")
+    message = one_line(error)
+    assert "a\\n\\x1b[31mb" in message
+    assert "\x1b" not in message
+    assert len(message) < 500
+
+
+def test_what_a_checkpoint_holds_is_shown_escaped_and_short(tmp_path):
+    torch.save({"a\nb\x1b": 1, (1, 2): 2, "c" * 9999: 3}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"holds a\\nb\\x1b, a key of type tuple") as error:
+        load_state(tmp_path / "net.pth")
+    assert len(one_line(error)) < 600
+
+
+def test_a_number_of_the_network_itself_is_no_classifier():
+    state = network(0).state_dict() | {"mark": torch.ones(())}
+    with pytest.raises(WeightsError, match=r"\(mark\): name the backbone"):
+        load_into(network(1), state, name="tiny_2d")
+
+
+# ------------------------------------------------------------------------- hostile containers
+
+
+@pytest.mark.parametrize("opened", ["[", '{"a":'])
+def test_a_deep_safetensors_header_is_one_line(tmp_path, opened):
+    header = b'{"a":' + opened.encode() * 100_000
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WeightsError, match="must be a whole safetensors file") as error:
+        load_state(tmp_path / "a.safetensors")
+    one_line(error)
+
+
+def test_a_torch_file_that_swells_is_refused(tmp_path):
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    packed = tmp_path / "packed.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as deflated,
+    ):
+        for entry in plain.infolist():
+            deflated.writestr(entry.filename, plain.read(entry))
+    assert packed.stat().st_size < 100_000
+    with pytest.raises(WeightsError, match=r"uncompressed, .* that unpack to 4,0"):
+        load_state(packed)
+
+
+@pytest.mark.filterwarnings("error:.*:UserWarning")
+def test_torchscript_is_called_code(tmp_path):
+    module = "archive/code/__torch__.py", "archive/constants.pkl", "archive/data.pkl"
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        for name in module:
+            archive.writestr(name, b"")
+    with pytest.raises(WeightsError, match=r"holds code \(TorchScript\).*save state_dict\(\)"):
+        load_state(tmp_path / "net.pt")
+
+
+def test_a_checkpoint_that_holds_itself_ends(tmp_path):
+    content: dict = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="holds model"):
+        load_state(tmp_path / "net.pth")
+
+
+# ------------------------------------------------------------------------- moving averages
+
+
+@pytest.mark.parametrize("key", ["ema", "ema_state_dict", "params_ema", "ema_model"])
+def test_a_moving_average_is_taken_and_noted(tmp_path, key):
+    plain, averaged = network(0).state_dict(), network(1).state_dict()
+    torch.save({"state_dict": plain, key: averaged}, tmp_path / "last.pth")
+    found = read_state(tmp_path / "last.pth")
+    assert same(found.tensors, averaged)
+    assert found.notes == (f"moving average taken ({key})",)
+
+
+@pytest.mark.parametrize("key", ["netEMA", "ema_net", "ema"])
+def test_what_may_be_an_average_and_is_left_is_noted(tmp_path, key):
+    plain = network(0).state_dict()
+    content = {"state_dict": plain, key: {"shadow": [torch.ones(1)]}, "ema_decay": 0.9}
+    torch.save({**content, "schema": {"a": 1}}, tmp_path / "last.pth")
+    found = read_state(tmp_path / "last.pth")
+    assert same(found.tensors, plain)
+    assert found.notes == (f"plain weights taken; {key} left",)
+
+
+def test_plain_weights_alone_need_no_note(tmp_path):
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "last.pth")
+    assert read_state(tmp_path / "last.pth").notes == ()

@@ -116,8 +116,14 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
 @click.option("--from", "source", type=FILE, help="The file, or its folder, instead of a download.")
 @click.option("--mirror", help="Address that takes the place of the publisher's host.")
 @click.option("--sha256", help="What the file must have, where none is declared.")
+@click.option("--again", is_flag=True, help="Drop file, pin and conversion that are here.")
 def weights_fetch(
-    backbone: str, name: str | None, source: Path | None, mirror: str | None, sha256: str | None
+    backbone: str,
+    name: str | None,
+    source: Path | None,
+    mirror: str | None,
+    sha256: str | None,
+    again: bool,
 ) -> None:
     """Bring the known weights NAME of BACKBONE to the cache.
 
@@ -142,6 +148,7 @@ def weights_fetch(
             source=source,
             mirror=mirror,
             sha256=sha256,
+            again=again,
             progress=lambda done, total: report(f"{entry.name}, MiB", done >> 20, total >> 20),
         )
     click.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rsbench.digests import digest_file
 from rsbench.errors import RsbenchError, UnknownNameError, WeightsError
 from rsbench.records import heads, store
 from rsbench.records.schema import BackbonePart
@@ -29,6 +30,13 @@ SOURCE = "source_name"
 NOTES = "rsbench_notes"
 """Metadata of a converted file: what a reader of its numbers must know."""
 
+UNKNOWN_INPUT = "preprocessing is the network's own, not known to be the file's"
+"""What is noted of a file that says nothing of what its network was shown."""
+UNKNOWN_START = "started from weights of unknown training"
+"""What is noted of a fine-tuning from a file: what that has seen stands in no list."""
+_TRAINING_OPTIONS = ("dropout", "stochastic_depth")
+"""Options of backbones that act in training alone: with and without them it is one network."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenWeights:
@@ -44,6 +52,8 @@ class ChosenWeights:
     """Where declared weights lie, with their pin."""
     sha256: str | None = None
     """Of the file, as a record beside it says; `known` and its pin say their own."""
+    began_verified: bool = True
+    """Of a fine-tuned file: whether what it started from was verified, or was random."""
     trained_on: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What a reader of the number must know of the choice."""
@@ -87,7 +97,14 @@ def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> Chosen
             f"{backbone.name} has no published weights that are known: name a file with --weights,"
             f" or {RANDOM}."
         )
-    return _from_file(backbone, name)
+    return _from_file(backbone, name, cache_root=cache_root)
+
+
+def network_name(backbone: str) -> str:
+    """Give a backbone's name with the options that change what it computes, without the others."""
+    base, *options = backbone.split("@")[0].split("+")
+    kept = [each for each in options if each.partition("=")[0] not in _TRAINING_OPTIONS]
+    return "+".join([base, *sorted(kept)])
 
 
 def input_of(part: BackbonePart) -> InputSpec:
@@ -124,14 +141,7 @@ def _from_shelf(backbone: Backbone, known: Weights, *, cache_root: Path) -> Chos
         )
     if found.standing == "converted":
         hold_conversion(place)
-    return ChosenWeights(
-        name=known.name,
-        input=known.input,
-        path=found.path,
-        known=known,
-        place=place,
-        trained_on=known.trained_on,
-    )
+    return _known(known, found.path, place)
 
 
 def hold_conversion(place: Place) -> HeldTo:
@@ -141,7 +151,8 @@ def hold_conversion(place: Place) -> HeldTo:
         What the sha256 of the file it was made of was compared with.
 
     Raises:
-        WeightsError: It was made of another file, for another network, or not by rsbench.
+        WeightsError: It was made of another file, for another network, or not by rsbench; or it was
+            changed since.
     """
     metadata = shelf.metadata_of(place.converted)
     again = f"run `rsbench weights convert {place.weights.name} --backbone {place.network}` again"
@@ -150,23 +161,43 @@ def hold_conversion(place: Place) -> HeldTo:
             f"{place.converted} must be what rsbench made of {place.raw.name} for {place.network};"
             f" it says {metadata.get(MADE_FOR) or 'nothing'}: delete it and {again}."
         )
-    return shelf.hold(
+    pin = shelf.read_pin(place)
+    held_to = shelf.hold(
         metadata[MADE_OF],
         place.weights,
-        shelf.read_pin(place),
+        pin,
         what=f"the file that {place.converted} was made of",
+        next_step=f"Get it by {shelf.fetch_again(place)}.",
     )
+    if pin is None or pin.converted_sha256 is None:
+        raise WeightsError(
+            f"{place.converted} must have the sha256 that {place.pin.name} says, so that a change"
+            f" is seen; none is noted there: {again}."
+        )
+    # Its header is anybody's to write: only the digest ties the tensors to the conversion.
+    sha256 = digest_file(place.converted)
+    if sha256 != pin.converted_sha256:
+        raise WeightsError(
+            f"{place.converted} must have sha256 {pin.converted_sha256}, as {place.pin.name} says;"
+            f" it has {sha256}: it was changed; {again}."
+        )
+    return held_to
 
 
-def _from_file(backbone: Backbone, name: str) -> ChosenWeights:
+def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
     path = Path(name)
-    base = base_name(backbone.name)
-    if kind := foreign_kind(path):
+    own = network_name(backbone.name)
+    try:
+        kind, is_file = foreign_kind(path), path.is_file()
+    except OSError:
+        # A name longer than any file's, or a folder that is closed to us.
+        kind, is_file = "", False
+    if kind:
         raise WeightsError(
             f"{path} is a {kind} and must be converted once: run `rsbench weights convert {path}"
-            f" --backbone {base} --to FILE.safetensors`, then name that file."
+            f" --backbone {own} --to FILE.safetensors`, then name that file."
         )
-    if not path.is_file():
+    if not is_file:
         names = ", ".join([RANDOM, *(each.name for each in backbone.weights)])
         raise UnknownNameError(
             f"No weights {name!r} for {backbone.name}: it is no file, and the names are {names}."
@@ -176,13 +207,44 @@ def _from_file(backbone: Backbone, name: str) -> ChosenWeights:
     metadata = shelf.metadata_of(path)
     if heads.FACTS in metadata:
         return _fine_tuned(backbone, path)
-    made_for = metadata.get(MADE_FOR, base)
-    if made_for != base:
+    made_for = metadata.get(MADE_FOR, own)
+    if made_for != own:
         raise WeightsError(
             f"{path} was converted for {made_for} and {backbone.name} is another network: name"
             f" --backbone {made_for}, or a file for this one."
         )
-    return ChosenWeights(name=path.name, input=backbone.input, path=path)
+    declared = _declared(backbone, path, cache_root=cache_root)
+    if declared is not None:
+        return declared
+    return ChosenWeights(name=path.name, input=backbone.input, path=path, notes=(UNKNOWN_INPUT,))
+
+
+def _declared(backbone: Backbone, path: Path, *, cache_root: Path) -> ChosenWeights | None:
+    """Take a file for the known weights that it is, by its sha256; None where it is none."""
+    sha256 = ""
+    for known in backbone.weights:
+        place = shelf.place_of(backbone, known, cache_root=cache_root)
+        pin = shelf.read_pin(place)
+        if place.network != base_name(backbone.name) or (known.sha256 is None and pin is None):
+            continue
+        sha256 = sha256 or digest_file(path)
+        if pin is not None and sha256 == pin.converted_sha256 and place.converted.is_file():
+            return _from_shelf(backbone, known, cache_root=cache_root)
+        is_pinned = pin is not None and sha256 == pin.sha256
+        if is_pinned or (known.sha256 is not None and sha256.startswith(known.sha256)):
+            return _known(known, path, place)
+    return None
+
+
+def _known(known: Weights, path: Path | None, place: Place) -> ChosenWeights:
+    return ChosenWeights(
+        name=known.name,
+        input=known.input,
+        path=path,
+        known=known,
+        place=place,
+        trained_on=known.trained_on,
+    )
 
 
 def _left_by(record: Path) -> Path:
@@ -207,7 +269,7 @@ def _fine_tuned(backbone: Backbone, path: Path) -> ChosenWeights:
         )
         return ChosenWeights(name=path.name, input=backbone.input, path=path, notes=(note,))
     record = store.read(beside)
-    if base_name(record.backbone.name) != base_name(backbone.name):
+    if network_name(record.backbone.name) != network_name(backbone.name):
         raise WeightsError(
             f"{path} was trained on {record.backbone.name} and {backbone.name} is another network:"
             f" name --backbone {record.backbone.name}, or a file for this one."
@@ -216,12 +278,17 @@ def _fine_tuned(backbone: Backbone, path: Path) -> ChosenWeights:
     if backbone.modality == "image":
         # A task of videos decides which frames an image network is given.
         seen = replace(seen, frames=1, stride=1)
+    began = record.weights
+    is_unknown = not began.trained_on and began.name != RANDOM
+    started = (UNKNOWN_START,) if is_unknown and UNKNOWN_START not in began.notes else ()
     return ChosenWeights(
         name=path.name,
         input=seen,
         path=path,
         sha256=record.files.get(path.name),
-        trained_on=(*record.weights.trained_on, record.task.name),
+        began_verified=began.verified,
+        trained_on=(*began.trained_on, record.task.name),
+        notes=(*began.notes, *started),
     )
 
 

@@ -7,7 +7,7 @@ so that it can't be taken for another's and is as good as the file it was made o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,8 @@ from rsbench.errors import WeightsError
 from rsbench.records import heads
 from rsbench.specs import Backbone, WeightsFormat
 from rsbench.weights import shelf
-from rsbench.weights.choosing import MADE_FOR, MADE_OF, NOTES, SOURCE
+from rsbench.weights.choosing import MADE_FOR, MADE_OF, NOTES, SOURCE, network_name
+from rsbench.weights.fetching import pin_of
 from rsbench.weights.fitting import (
     Candidates,
     Tensors,
@@ -29,7 +30,7 @@ from rsbench.weights.fitting import (
     read_tensors,
 )
 from rsbench.weights.foreign import read_foreign
-from rsbench.weights.shelf import Place, base_name
+from rsbench.weights.shelf import Place
 from rsbench.weights.state import foreign_kind
 
 
@@ -74,7 +75,7 @@ def convert(
     notes += hold_to_outline(backbone, tensors, name=source.name, candidates=candidates)
     sha256 = source_digest(source)
     metadata = {
-        MADE_FOR: base_name(backbone.name),
+        MADE_FOR: network_name(backbone.name),
         MADE_OF: sha256,
         SOURCE: source.name,
         NOTES: "; ".join(notes),
@@ -100,6 +101,8 @@ def convert_known(
 ) -> Converted:
     """Convert the fetched file of known weights; where no other file is named, beside it.
 
+    The pin then says what the converted file beside it must be; where there is none, it is written.
+
     Raises:
         WeightsError: It is not fetched, not the declared or pinned one, or needs no conversion; or
             as in `convert`.
@@ -116,8 +119,16 @@ def convert_known(
             f"The file of {place.weights.name} must lie at {place.raw} to be converted, and does"
             f" not: run `rsbench weights fetch {place.network} {place.weights.name}` first."
         )
-    shelf.hold(digest_file(place.raw), place.weights, shelf.read_pin(place), what=str(place.raw))
-    return convert(place.raw, backbone, destination, candidates=candidates)
+    pin, sha256 = shelf.read_pin(place), digest_file(place.raw)
+    step = f"Get it by {shelf.fetch_again(place)}."
+    held_to = shelf.hold(sha256, place.weights, pin, what=str(place.raw), next_step=step)
+    # Published weights are of the network without options.
+    network = replace(backbone, name=place.network)
+    done = convert(place.raw, network, destination, candidates=candidates)
+    if destination == place.converted:
+        pin = pin or pin_of(place.raw, origin=str(place.raw), sha256=sha256, held_to=held_to)
+        shelf.write_pin(place, replace(pin, converted_sha256=digest_file(destination)))
+    return done
 
 
 def source_digest(source: Path) -> str:

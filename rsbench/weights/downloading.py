@@ -107,13 +107,28 @@ class Partial:
         self._note.unlink(missing_ok=True)
 
 
-def download(url: str, partial: Partial, *, size_bytes: int | None, progress: Progress) -> str:
+def shown(url: str) -> str:
+    """Give an address as it may be printed: without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def download(
+    url: str,
+    partial: Partial,
+    *,
+    size_bytes: int | None,
+    is_held: bool = False,
+    progress: Progress,
+) -> str:
     """Download until all of a file is there, however often the connection breaks.
 
     Args:
         url: http or https.
         partial: Where it goes; a part of the same file is gone on with.
-        size_bytes: Of the file, if it is known; for progress where the server does not say it.
+        size_bytes: Of the file, if it is known: how long it is where the server does not say it.
+        is_held: Whether the caller knows a sha256, by which a part is told from the whole. Else a
+            file of unknown length is refused.
         progress: Called while bytes come in.
 
     Returns:
@@ -124,7 +139,7 @@ def download(url: str, partial: Partial, *, size_bytes: int | None, progress: Pr
         DownloadError: It came to nothing, or to a part.
         DiskError: The disk has no room for it.
     """
-    return _Download(url, partial, size_bytes, progress).run()
+    return _Download(url, partial, size_bytes, is_held, progress).run()
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -142,9 +157,10 @@ class _Redirects(HTTPRedirectHandler):
         newurl: str,
     ) -> Request | None:
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after not in {"http", "https"} or (before, after) == ("https", "http"):
+        is_secret = "@" in urlsplit(newurl).netloc
+        if is_secret or after not in {"http", "https"} or (before, after) == ("https", "http"):
             fp.close()
-            raise DownloadError("refused", f"it leads from {before} to {newurl}")
+            raise DownloadError("refused", f"it leads from {before} to {shown(newurl)}")
         linked = (headers.get("X-Linked-Etag") or "").strip('"')
         if _SHA256.fullmatch(linked):
             self.stated = linked
@@ -155,11 +171,18 @@ class _Download:
     """One URL into one partial file."""
 
     def __init__(
-        self, url: str, partial: Partial, size_bytes: int | None, progress: Progress
+        self,
+        url: str,
+        partial: Partial,
+        size_bytes: int | None,
+        is_held: bool,
+        progress: Progress,
     ) -> None:
         self.url = url
         self.partial = partial
         self.size_bytes = size_bytes
+        self.is_held = is_held
+        self.num_begun = 0
         self.progress = progress
         self.received = False
         self._redirects = _Redirects()
@@ -179,12 +202,15 @@ class _Download:
     def run(self) -> str:
         num_failures = 0
         while True:
-            before = self.partial.num_bytes
+            before, num_begun = self.partial.num_bytes, self.num_begun
             try:
                 self._try()
                 return self._redirects.stated
             except _CutError as error:
-                num_failures = 0 if self.partial.num_bytes > before else num_failures + 1
+                # What was begun again brings nothing nearer, however much of it comes each time.
+                is_new = self.num_begun == num_begun or self.num_begun == 1
+                is_nearer = is_new and self.partial.num_bytes > before
+                num_failures = 0 if is_nearer else num_failures + 1
                 is_offline = isinstance(error.__cause__, URLError) and not self.received
                 if is_offline or num_failures >= len(PAUSES_SECONDS):
                     kind: Literal["stopped", "unreachable"] = (
@@ -221,17 +247,24 @@ class _Download:
                 self._begin_again(f"the server sent the part from {start}, asked for was {offset}")
             if _validator(response.headers) not in ("", validator):
                 self._begin_again("the file on the server has changed")
-        else:
+        if total is None:
+            total = self.size_bytes
+        if total is None and not (self.is_held or self._redirects.stated):
+            self.partial.discard()
+            raise DownloadError(
+                "refused", "the server does not say how long the file is; --sha256 would tell"
+            )
+        if response.status != 206:
+            self.num_begun += 1
             self.partial.begin(self.url, _validator(response.headers))
         check_room(self.partial.path.parent, None if total is None else total - start)
-        expected = total if total is not None else self.size_bytes
         done = start
         with opened(self.partial.path, "ab") as write:
             while block := response.read(BLOCK_BYTES):
                 write(block)
                 done += len(block)
-                if expected is not None:
-                    self.progress(done, max(done, expected))
+                if total is not None:
+                    self.progress(done, max(done, total))
         if total is not None and done != total:
             raise _CutError(f"the connection ended after {done:,} of {total:,} bytes")
 
@@ -244,11 +277,14 @@ class _Download:
         if error.code == 429 or error.code >= 500:
             raise _CutError(f"the server answered {error.code} {error.reason}")
         if 300 <= error.code < 400:
-            raise DownloadError("refused", f"it leads to {error.headers.get('Location')}")
+            raise DownloadError(
+                "refused", f"it leads to {shown(error.headers.get('Location', ''))}"
+            )
         raise DownloadError("refused", f"the server answered {error.code} {error.reason}")
 
     def _begin_again(self, reason: str) -> None:
         self.partial.discard()
+        self.num_begun += 1
         raise _CutError(reason)
 
 

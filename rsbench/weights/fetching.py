@@ -1,7 +1,7 @@
 """Files of weights brought to the shelf: downloaded, or copied from where the user has them.
 
 A file is given its name when it is whole and the one that it must be; before, it is called
-``NAME.suffix.partial``. Nothing of it is opened but its first bytes: no code in it runs.
+``NAME.suffix.partial``. Of its content nothing is read but the container: no code in it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from rsbench.digests import digest_file
 from rsbench.errors import DiskError, WeightsError
 from rsbench.weights import shelf
+from rsbench.weights.containers import hold_whole
 from rsbench.weights.downloading import (
     BLOCK_BYTES,
     DownloadError,
@@ -28,11 +29,9 @@ from rsbench.weights.downloading import (
     check_room,
     download,
     opened,
+    shown,
 )
 from rsbench.weights.shelf import HUB, HeldTo, Pin, Place
-
-_BEGINNINGS = (b"\x89HDF", b"\x1f\x8b", b"PK\x03\x04", b"\x80")
-"""How HDF5 files, gzipped archives, zipped and plain torch files begin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +52,7 @@ def fetch(
     source: Path | None = None,
     mirror: str | None = None,
     sha256: str | None = None,
+    again: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Fetched:
     """Bring the file of known weights to its place, whole and checked, or leave nothing there.
@@ -62,6 +62,8 @@ def fetch(
         source: The file, or a folder that holds it under a name it is published by; None downloads.
         mirror: As in `rsbench.weights.shelf.address`.
         sha256: What the file must have, 8 to 64 hexadecimal digits, where nothing is declared.
+        again: Take the file anew though one is here: that file, its pin and its conversion make way
+            as soon as the new one is whole.
         progress: Called while bytes come in.
 
     Raises:
@@ -71,8 +73,8 @@ def fetch(
     """
     given = _digits(sha256)
     with _alone(place.raw.parent) as is_alone:
-        if place.raw.is_file():
-            return _already_here(place, given)
+        if place.raw.is_file() and not again:
+            return _already_here(place, given, source)
         # Where nobody can be kept out, the name is nobody else's.
         own = place.partial.with_suffix(f".{uuid.uuid4().hex}.partial")
         partial = Partial(place.partial if is_alone else own)
@@ -80,10 +82,12 @@ def fetch(
             if source is not None:
                 found = _file_of(source, place)
                 _copy(found, partial, progress)
-                return _accept(place, partial, given=given, origin=str(found.absolute()))
+                return _accept(
+                    place, partial, given=given, origin=str(found.absolute()), again=again
+                )
             url = _url_of(place, mirror)
-            stated = _downloaded(url, place, partial, progress)
-            return _accept(place, partial, given=given, origin=url, stated=stated)
+            stated = _downloaded(url, place, partial, progress, is_given=bool(given))
+            return _accept(place, partial, given=given, origin=url, again=again, stated=stated)
         finally:
             if not is_alone:
                 partial.discard()
@@ -135,15 +139,37 @@ def _url_of(place: Place, mirror: str | None) -> str:
             f" ({place.weights.source or place.weights.package}) and give it with --from FILE."
         )
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise WeightsError(f"Weights are downloaded by http or https alone; the address is {url}.")
+        raise WeightsError(
+            f"Weights are downloaded by http or https alone; the address is {shown(url)}."
+        )
+    if "@" in urlsplit(url).netloc:
+        raise WeightsError(
+            f"An address of weights must be without user and password; that of"
+            f" {urlsplit(url).hostname} has them: download the file by other means and give it with"
+            " --from FILE."
+        )
     return url
 
 
-def _downloaded(url: str, place: Place, partial: Partial, progress: Progress) -> str:
+def _published(place: Place) -> str:
+    """Give the publisher's own address, whatever mirror there is."""
+    url = place.weights.url or ""
+    return url if "://" in url else shelf.address(place.weights, mirror=HUB) or ""
+
+
+def _downloaded(
+    url: str, place: Place, partial: Partial, progress: Progress, *, is_given: bool
+) -> str:
     """Download, or say in one line how the file gets here all the same."""
     weights = place.weights
     try:
-        return download(url, partial, size_bytes=weights.size_bytes, progress=progress)
+        return download(
+            url,
+            partial,
+            size_bytes=weights.size_bytes,
+            is_held=is_given or weights.sha256 is not None,
+            progress=progress,
+        )
     except DownloadError as error:
         if error.kind == "stopped":
             goes_on = "; it goes on from there" if partial.path == place.partial else ""
@@ -157,8 +183,9 @@ def _downloaded(url: str, place: Place, partial: Partial, progress: Progress) ->
             else f"Can't reach {urlsplit(url).netloc} ({error})"
         )
         raise WeightsError(
-            f"{what}: download {url} by other means and put the file at {place.raw}, or give it"
-            f" with `rsbench weights fetch {place.network} {weights.name} --from FILE`."
+            f"{what}: download {_published(place)} by other means and put the file at"
+            f" {place.raw}, or give it with `rsbench weights fetch {place.network}"
+            f" {weights.name} --from FILE`."
         ) from error
 
 
@@ -195,44 +222,57 @@ def _copy(source: Path, partial: Partial, progress: Progress) -> None:
 # --------------------------------------------------------------------------- whether it is the one
 
 
-def _already_here(place: Place, given: str) -> Fetched:
+def _already_here(place: Place, given: str, source: Path | None) -> Fetched:
     """Hold a file that lies there to what it must be; one that came by hand is pinned now."""
     pin, sha256 = shelf.read_pin(place), digest_file(place.raw)
-    held_to = shelf.hold(sha256, place.weights, pin, what=str(place.raw))
+    step = f"Get it by {shelf.fetch_again(place)}."
+    held_to = shelf.hold(sha256, place.weights, pin, what=str(place.raw), next_step=step)
+    if source is not None:
+        found = _file_of(source, place)
+        other = digest_file(found)
+        if other != sha256:
+            raise WeightsError(
+                f"{found} must have sha256 {sha256} like {place.raw}, which is here; it has"
+                f" {other}: to take it instead, add --again to the same command."
+            )
     if not sha256.startswith(given):
         raise WeightsError(
-            f"{place.raw} must have sha256 {given}, as --sha256 says; it has {sha256}. Delete it"
-            " and fetch it again."
+            f"{place.raw} must have sha256 {given}, as --sha256 says; it has {sha256}. {step}"
         )
     if pin is None:
+        _refuse_cut(place.raw, place, str(place.raw), step)
         held_to = _best(held_to, given=given)
-        shelf.write_pin(place, _pin(place.raw, sha256, str(place.raw), held_to))
+        shelf.write_pin(
+            place, pin_of(place.raw, sha256=sha256, origin=str(place.raw), held_to=held_to)
+        )
     return _fetched(place, sha256, held_to, was_here=True)
 
 
 def _accept(
-    place: Place, partial: Partial, *, given: str, origin: str, stated: str = ""
+    place: Place, partial: Partial, *, given: str, origin: str, again: bool, stated: str = ""
 ) -> Fetched:
     """Give a whole file its name if it is the one it must be; else keep nothing of it."""
     sha256 = digest_file(partial.path)
     kept = "Nothing was kept: get it from its publisher."
     try:
-        _refuse_other_kinds(partial.path, place, origin)
         for wanted, who in ((given, "--sha256"), (stated, "the server")):
             if not sha256.startswith(wanted):
                 raise WeightsError(
                     f"{origin} must have sha256 {wanted}, as {who} says; it has {sha256}. {kept}"
                 )
-        pin = shelf.read_pin(place)
+        pin = None if again else shelf.read_pin(place)
         held_to = shelf.hold(sha256, place.weights, pin, what=origin, next_step=kept)
+        _refuse_cut(partial.path, place, origin, kept)
     except WeightsError:
         partial.discard()
         raise
     # A mirror's word on its own file proves that it came whole, not whose it is.
     held_to = _best(held_to, given=given, by_hub=bool(stated) and origin.startswith(f"{HUB}/"))
+    if again and place.converted != place.raw:
+        place.converted.unlink(missing_ok=True)
     if pin is None:
         # Before the file has its name: so no file of a fetch is ever without a pin.
-        shelf.write_pin(place, _pin(partial.path, sha256, origin, held_to))
+        shelf.write_pin(place, pin_of(partial.path, sha256=sha256, origin=origin, held_to=held_to))
     partial.become(place.raw)
     return _fetched(place, sha256, held_to, was_here=False)
 
@@ -248,19 +288,19 @@ def _best(held_to: HeldTo, *, given: str, by_hub: bool = False) -> HeldTo:
     return "first digits" if given else held_to
 
 
-def _refuse_other_kinds(path: Path, place: Place, origin: str) -> None:
-    """Refuse what begins like no file of weights, an error page for instance."""
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    # A safetensors file begins with eight bytes of length, then JSON.
-    if not start.startswith(_BEGINNINGS) and start[8:9] != b"{":
+def _refuse_cut(path: Path, place: Place, origin: str, next_step: str) -> None:
+    """Refuse what is no file of the declared format, an error page for instance, or a part."""
+    declared, size = place.weights.size_bytes, path.stat().st_size
+    if declared is not None and size != declared:
         raise WeightsError(
-            f"{origin} must be a {place.weights.format} file and begins with {start!r}, as none"
-            " does. Nothing was kept: get it from its publisher."
+            f"{origin} must have {declared:,} bytes to be {place.weights.name}; it has {size:,}."
+            f" {next_step}"
         )
+    hold_whole(path, place.weights.format, what=origin, next_step=next_step)
 
 
-def _pin(path: Path, sha256: str, origin: str, held_to: HeldTo) -> Pin:
+def pin_of(path: Path, *, sha256: str, origin: str, held_to: HeldTo) -> Pin:
+    """Say of a file what its first fetch gives."""
     return Pin(
         sha256=sha256,
         origin=origin,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from rsbench.errors import WeightsError
 from rsbench.specs import Backbone, WeightsFormat
 from rsbench.weights.shelf import READY
-from rsbench.weights.state import COUNTER, MisfitError, check_fit, load_state
+from rsbench.weights.state import (
+    AVERAGE_COUNTER,
+    COUNTER,
+    MisfitError,
+    check_fit,
+    read_state,
+    without_prefixes,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -53,7 +60,13 @@ def read_tensors(backbone: Backbone, path: Path, *, candidates: Candidates = nob
     Raises:
         WeightsError: The file is missing, damaged, of another format, or would run code on loading.
     """
-    return name_tensors(backbone, load_state(path), name=path.name, candidates=candidates)
+    found = read_state(path)
+    state = _unprefixed(backbone, found.tensors)
+    notes = found.notes
+    if AVERAGE_COUNTER in found.tensors and AVERAGE_COUNTER not in state:
+        notes += ("moving average taken (AveragedModel)",)
+    tensors = name_tensors(backbone, state, name=path.name, candidates=candidates)
+    return replace(tensors, notes=(*notes, *tensors.notes))
 
 
 def name_tensors(
@@ -125,8 +138,18 @@ def explained(
     candidates: Candidates,
 ) -> WeightsError:
     """Give the error of tensors that do not fit, with the network that they would fit."""
-    other = fitting_network(shapes_of(state), candidates(), instead_of=backbone.name)
-    return error if other is None else WeightsError(_led_on(error.found, other))
+    networks = {each.name: each for each in candidates()}
+    other = fitting_network(shapes_of(state), networks.values(), instead_of=backbone.name)
+    if other is None:
+        return error
+    if marks := _marks_missing(backbone, networks[other], state):
+        return WeightsError(
+            f"{error.found}: but for that mark {backbone.name} and {other} have the same tensors, "
+            "and the file does not say which of the two it was trained as: if as the latter, it "
+            f"fits {other}: name --backbone {other}; if as the former, add {', '.join(marks)} to "
+            f"it as {backbone.name} saves it"
+        )
+    return WeightsError(_led_on(error.found, other))
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -226,6 +249,46 @@ def fitting_network(
         except Exception:
             continue
     return None
+
+
+def _unprefixed(backbone: Backbone, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Take off what stands before a network's own names; nothing where they are its own already."""
+    if has_names_of(backbone, state):
+        return state
+    bare = without_prefixes(state)
+    if not bare or has_names_of(backbone, bare):
+        return bare
+    # What wraps a network for training calls it by a name of its own ("model.", "net.body.").
+    for start in (state, bare):
+        first, *others = _counted(start) - {AVERAGE_COUNTER} or {""}
+        for place, character in enumerate(first):
+            prefix = first[: place + 1]
+            if not all(name.startswith(prefix) for name in others):
+                break
+            if character == ".":
+                inner = {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in start.items()
+                    if name.startswith(prefix)
+                }
+                if has_names_of(backbone, inner):
+                    return inner
+    return bare
+
+
+def _marks_missing(backbone: Backbone, other: Backbone, state: Mapping[str, Tensor]) -> list[str]:
+    """Name the marks (single numbers) that alone tell a network from another one of equal tensors.
+
+    Empty where more tells them apart, or where the file has the mark of either.
+    """
+    width = head_width(other, shapes_of(state))
+    asked, fitted = (outline(each.build, width) for each in (backbone, other))
+    missing = _counted(asked) - _counted(state)
+    is_equal = _counted(state) == _counted(fitted) == _counted(asked) - missing and all(
+        asked[name].shape == fitted[name].shape for name in _counted(fitted)
+    )
+    is_marked = all(asked[name].numel() == 1 for name in missing)
+    return sorted(missing) if missing and is_equal and is_marked else []
 
 
 def _differing_axes(one: Tensor, other: Tensor) -> list[int]:

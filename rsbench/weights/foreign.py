@@ -22,6 +22,7 @@ No code from a file runs: a whole Keras model may hold Python code, and is never
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tarfile
@@ -35,12 +36,20 @@ from typing import Any
 
 import numpy as np
 
-from rsbench.errors import WeightsError
+from rsbench.errors import DiskError, WeightsError
 from rsbench.specs import WeightsFormat
+from rsbench.weights.shelf import in_words
 
 MAX_BYTES = 8 * 2**30
 """What an archive may unpack to, and a file of weights may hold. The largest known checkpoint,
 ResNet-RS-420 with averages and momenta, is 2.3 GB."""
+
+MAX_ENTRIES = 10_000
+"""Of an archive; published ones have a handful."""
+
+MAX_HEADER_BYTES = 2**20
+"""What an archive may spend on long names and the like, in all. They are read into memory whole,
+and a gigabyte of them packs into a few megabytes."""
 
 Note = Callable[[str], None]
 
@@ -59,6 +68,17 @@ _STATISTICS = ("moving_mean", "moving_variance")
 # The Model Garden writes its best checkpoint while the averages are swapped in for evaluation
 # (official/core/base_trainer.py, eval_end): there the slots hold the training weights.
 _SWAPPED = "best_ckpt"
+
+# Entries of a tar archive that say something of the entry behind them.
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
@@ -83,6 +103,7 @@ def read_foreign(
         WeightsError: Nothing readable is there, it is damaged or cut short, an archive reaches out
             of its folder, averages and values of the last step would be mixed, or the library that
             reads it is not installed (the message names the extra).
+        DiskError: There is no room to unpack an archive; names the folder.
     """
     with _unpacked(path) as place:
         try:
@@ -122,11 +143,49 @@ def _unpacked(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry whose headers are measured before they are read."""
+
+    def _proc_member(self, archive: _Archive) -> tarfile.TarInfo:
+        # Of which tarfile would read all that follows.
+        if self.size < 0:
+            raise tarfile.ReadError("an entry of negative size")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        if self.type in _EXTENDED:
+            archive.num_header_bytes += self.size
+            if archive.num_header_bytes > MAX_HEADER_BYTES:
+                raise WeightsError(
+                    f"a weights archive must spend at most {MAX_HEADER_BYTES:,} bytes on names, "
+                    f"and {archive.name!s} spends more, so it was left alone: get weights from "
+                    "their publisher"
+                )
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+    def _refuse_sparse(self, *ignored: object) -> None:
+        raise WeightsError(
+            "a weights archive must hold plain files, and this one holds a sparse file, so it was "
+            "left alone: get weights from their publisher"
+        )
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+class _Archive(tarfile.TarFile):
+    tarinfo = _Entry
+    num_header_bytes = 0
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     num_bytes = 0
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
+        with _Archive.open(archive) as tar:
+            for number, member in enumerate(tar, 1):
+                if number > MAX_ENTRIES:
+                    raise WeightsError(
+                        f"weights archive {archive} must have at most {MAX_ENTRIES:,} entries and "
+                        "has more, so it was left alone: get weights from their publisher"
+                    )
                 if member.isdir():
                     continue
                 _refuse_unsafe(member, archive)
@@ -138,7 +197,12 @@ def _unpack(archive: Path, folder: Path) -> None:
                     )
                 tar.extract(member, folder, filter="data")
     # A compressed stream cut short raises whichever layer notices first.
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            raise DiskError(
+                f"{folder.parent} must have room to unpack {archive}, and has none ({error}): free "
+                "some, or set TMPDIR to a folder on a larger disk"
+            ) from error
         raise WeightsError(_damaged(archive, "tar archive", error)) from error
 
 
@@ -146,15 +210,18 @@ def _refuse_unsafe(member: tarfile.TarInfo, archive: Path) -> None:
     name = PurePosixPath(member.name)
     reason = (
         "is not a plain file"
-        if not member.isreg()
+        if not member.isreg() or member.size < 0
         else "would be written outside the folder"
         if name.is_absolute() or ".." in name.parts
+        else "has unprintable characters in its name"
+        if not member.name.isprintable()
         else ""
     )
     if reason:
         raise WeightsError(
             f"weights archive {archive} must hold plain files below one folder, and its entry "
-            f"{member.name} {reason}, so nothing of it was read: get weights from their publisher"
+            f"{in_words(member.name)} {reason}, so nothing of it was read: get weights from their "
+            "publisher"
         )
 
 
@@ -215,7 +282,8 @@ def _read_keras(path: Path) -> dict[str, np.ndarray]:
 
 def _keras_tensors(file: Any, path: Path) -> dict[str, np.ndarray]:  # noqa: ANN401 - h5py is untyped
     # A whole model has its weights in a group of their own, beside its code.
-    root = file.get("model_weights", file)
+    # `in file` would follow a link, and say of a broken one that there is none.
+    root = _inside(file, "model_weights", path) if "model_weights" in list(file) else file
     layers = _keras_names(root, "layer_names")
     if not layers:
         raise WeightsError(
@@ -232,8 +300,9 @@ def _keras_tensors(file: Any, path: Path) -> dict[str, np.ndarray]:  # noqa: ANN
             if dataset.dtype.newbyteorder("=") not in _FLOATS or num_bytes > MAX_BYTES:
                 raise WeightsError(
                     f"weights file {path} must hold floating-point tensors of at most "
-                    f"{MAX_BYTES:,} bytes in all, and {name} is {dataset.dtype} "
-                    f"{tuple(dataset.shape)}: get weights from their publisher"
+                    f"{MAX_BYTES:,} bytes in all, and {in_words(name)} is "
+                    f"{in_words(str(dataset.dtype))} {tuple(dataset.shape)}: get weights from "
+                    "their publisher"
                 )
             native = dataset.dtype.newbyteorder("=")
             tensors[name.removesuffix(":0")] = np.asarray(dataset, native)
@@ -254,13 +323,13 @@ def _inside(group: Any, name: str, path: Path) -> Any:  # noqa: ANN401 - h5py is
     import h5py
 
     for part in name.split("/"):
-        is_here = isinstance(group.get(part, getlink=True), h5py.HardLink)
-        found = group[part] if is_here else None
+        link = group.get(part, getlink=True)
+        found = group[part] if isinstance(link, h5py.HardLink) else None
         elsewhere = isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)
         if found is None or elsewhere:
             raise WeightsError(
-                f"weights file {path} must hold all it names, and {name} is "
-                f"{'missing' if part not in group else 'a link to elsewhere'}, so it was not read: "
+                f"weights file {path} must hold all it names, and {in_words(name)} is "
+                f"{'missing' if link is None else 'a link to elsewhere'}, so it was not read: "
                 "get weights from their publisher"
             )
         group = found
@@ -389,13 +458,13 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 
 
 def _damaged(path: Path, kind: str, error: BaseException) -> str:
-    reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
     return (
-        f"weights {path} must be a whole {kind} and can't be read ({reason}): it is cut short or "
-        "damaged; get it again"
+        f"weights {path} must be a whole {kind} and can't be read ({in_words(reason)}): it is "
+        "cut short or damaged; get it again"
     )
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
+    shown = ", ".join(map(in_words, names[:_NAMES_SHOWN]))
     return f"{shown}, ..." if len(names) > _NAMES_SHOWN else shown

@@ -135,7 +135,7 @@ def _held(chosen: ChosenWeights, path: Path) -> tuple[bool, tuple[str, ...]]:
                 f"{path} must have sha256 {chosen.sha256}, as the record beside it says; it has"
                 f" {sha256}: it was changed; run that record again."
             )
-        return True, notes
+        return chosen.began_verified, notes
     if chosen.place is None or chosen.known is None:
         return False, notes
     if path == chosen.place.converted != chosen.place.raw:
@@ -143,7 +143,9 @@ def _held(chosen: ChosenWeights, path: Path) -> tuple[bool, tuple[str, ...]]:
         held_to = hold_conversion(chosen.place)
     else:
         pin = shelf.read_pin(chosen.place)
-        held_to = shelf.hold(digest_file(path), chosen.known, pin, what=str(path))
+        step = f"Get it by {shelf.fetch_again(chosen.place)}."
+        sha256 = digest_file(path)
+        held_to = shelf.hold(sha256, chosen.known, pin, what=str(path), next_step=step)
     said = (_HELD_NOTES[held_to],) if held_to in _HELD_NOTES else ()
     return held_to != "nothing", (*notes, *said)
 

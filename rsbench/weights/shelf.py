@@ -54,8 +54,10 @@ HeldTo = Literal["declared", "first digits", "given", "hub", "nothing"]
 what the user gave, what the hub says of its own file, or nothing at all."""
 
 _HEADER_BYTES = 8
-_MOST_HEADER_BYTES = 100_000_000
-"""What the safetensors library itself takes for the longest header."""
+_MOST_HEADER_BYTES = 8 * 2**20
+"""A header has about 100 bytes a tensor; one of this length would name 80,000."""
+
+_MOST_CHARACTERS = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,8 @@ class Pin:
     date: str
     """UTC, ISO 8601."""
     held_to: HeldTo
+    converted_sha256: str | None = None
+    """Of what rsbench converted the file to; None where it is not converted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +214,11 @@ def how_to_get(place: Place) -> str:
     )
 
 
+def fetch_again(place: Place) -> str:
+    """Say the command that drops what is here of some weights and fetches it anew."""
+    return f"`rsbench weights fetch {place.network} {place.weights.name} --again`"
+
+
 def read_pin(place: Place) -> Pin | None:
     """Read what the first fetch gave; None where nothing was fetched.
 
@@ -218,6 +227,7 @@ def read_pin(place: Place) -> Pin | None:
     """
     try:
         content = json.loads(place.pin.read_text(encoding="utf-8"))
+        content = {"converted_sha256": None, **content}
         pin = Pin(**{field.name: content[field.name] for field in fields(Pin)})
         if not re.fullmatch("[0-9a-f]{64}", pin.sha256) or pin.held_to not in get_args(HeldTo):
             raise ValueError("its sha256 or held_to is none")
@@ -274,7 +284,7 @@ def hold(
         raise WeightsError(
             f"{what} must have sha256 {pin.sha256} like the {weights.name} of the first fetch"
             f" ({pin.date}, {pin.origin}); it has {sha256}. {next_step} Where its publisher"
-            " replaced the file, delete the .pin.json on the shelf too."
+            " replaced the file, `rsbench weights fetch` takes it with --again."
         )
     if declared is not None and len(declared) == 64:
         return "declared"
@@ -292,5 +302,13 @@ def metadata_of(path: Path) -> dict[str, str]:
                 return {}
             texts = json.loads(stream.read(length)).get("__metadata__", {})
             return {str(key): str(value) for key, value in texts.items()}
-    except (OSError, ValueError, AttributeError):
+    # A header nested deeper than Python goes is a RecursionError.
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
+
+
+def in_words(name: str) -> str:
+    """Give a name from a file as one short line, whatever characters it has."""
+    # Cut first: a name may be as long as its file.
+    line = ascii(name[: _MOST_CHARACTERS + 1])[1:-1]
+    return line if len(line) <= _MOST_CHARACTERS else f"{line[:_MOST_CHARACTERS]}..."

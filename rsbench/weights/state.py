@@ -12,7 +12,9 @@ import hashlib
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,22 @@ import torch
 from torch import Tensor, nn
 
 from rsbench.errors import WeightsError
+from rsbench.weights.shelf import in_words
+
+# Where training programs put a moving average of the parameters, best first.
+AVERAGES = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema_model",
+    "params_ema",
+    "ema",
+)
 
 # Where training programs put the parameters in a checkpoint, best first: where there is a moving
 # average of the weights it is what gets evaluated.
 WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
+    *AVERAGES,
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -36,11 +48,23 @@ WRAPPERS = (
 # What DistributedDataParallel and torch.compile put before every name.
 PREFIXES = ("module.", "_orig_mod.")
 
+# What torch's AveragedModel counts beside the averages, which it calls "module.NAME".
+AVERAGE_COUNTER = "n_averaged"
+
 # A counter of BatchNorm that no evaluation reads; older files lack it.
 COUNTER = "num_batches_tracked"
 
 NAMES_SHOWN = 3
 
+_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_WHOLE = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool})
+
+# Of a checkpoint in a checkpoint; one that holds itself would never end.
+_MOST_WRAPPERS = 4
+# "ema_net", "netEMA", and no "schema".
+_AVERAGE = re.compile(r"(?<![A-Za-z])ema|Ema|EMA")
+
+_ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _GZIP = b"\x1f\x8b"
 _TAR = b"ustar"
@@ -54,6 +78,15 @@ class MisfitError(WeightsError):
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(f"{found}: {advice}")
         self.found = found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """The tensors of a file, by the names that it has for them."""
+
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers should know: that averages were taken, or left."""
 
 
 def foreign_kind(path: Path) -> str:
@@ -82,12 +115,24 @@ def foreign_kind(path: Path) -> str:
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read the named tensors of a safetensors or torch file, on the CPU.
 
+    Checkpoints are unwrapped as by `read_state`, and prefixes that training adds to every name
+    ("module.") are taken off.
+
+    Raises:
+        WeightsError: As `read_state`.
+    """
+    return without_prefixes(read_state(path).tensors)
+
+
+def read_state(path: Path) -> State:
+    """Read the tensors of a safetensors or torch file, on the CPU, by the file's own names.
+
     Checkpoints that wrap them ("state_dict", "model", ...; a moving average is preferred) are
-    unwrapped, and prefixes that training adds to every name ("module.") are taken off.
+    unwrapped.
 
     Raises:
         WeightsError: The file is missing, damaged, of another format, holds something other than
-            tensors, or would run code on loading (which it then has not done).
+            plain tensors, or would run code on loading (which it then has not done).
     """
     if not path.is_file():
         raise WeightsError(
@@ -104,7 +149,27 @@ def load_state(path: Path) -> dict[str, Tensor]:
     # Eight bytes of header length, then JSON.
     is_safetensors = path.suffix == ".safetensors" or start[8:9] == b"{"
     content = _read_safetensors(path) if is_safetensors else _read_torch(path)
-    return _without_prefixes(_unwrap(content, path))
+    found = _unwrap(content, path)
+    for key, tensor in found.tensors.items():
+        if unlike := _unlike_plain(tensor):
+            raise WeightsError(
+                f"weights file {path} must hold dense tensors of float16, bfloat16, float32 or "
+                f"float64 (and of whole numbers where a network counts), and {in_words(key)} is "
+                f"{unlike}: save the network's own state_dict()"
+            )
+    return found
+
+
+def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what training puts before every name, and AveragedModel's counter."""
+    bare = dict(state)
+    names = bare.keys() - {AVERAGE_COUNTER}
+    if len(names) < len(bare) and names and all(key.startswith(PREFIXES[0]) for key in names):
+        del bare[AVERAGE_COUNTER]
+    for prefix in PREFIXES * 2:
+        if all(key.startswith(prefix) for key in bare):
+            bare = {key.removeprefix(prefix): value for key, value in bare.items()}
+    return bare
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], *, name: str) -> list[str]:
@@ -120,7 +185,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], *, name: str) -> l
 
     Raises:
         MisfitError: Names are missing or unexpected, or shapes differ.
-        WeightsError: Values are not finite.
+        WeightsError: Values are not finite, or of a kind that can't stand for the network's.
     """
     expected = module.state_dict()
     notes = check_fit(expected, state, head_names=_head_names(module), name=name)
@@ -148,7 +213,7 @@ def check_fit(
 
     Raises:
         MisfitError: Names are missing or unexpected, or shapes differ.
-        WeightsError: Values are not finite.
+        WeightsError: Values are not finite, or of a kind that can't stand for the network's.
     """
     missing = [key for key in expected if key not in state and not key.endswith(COUNTER)]
     unexpected = [key for key in state if key not in expected and not key.endswith(COUNTER)]
@@ -160,10 +225,21 @@ def check_fit(
         found = _explain(missing, unexpected, reshaped, expected, state, name)
         raise MisfitError(found, _advice(missing, unexpected, reshaped))
     for key in shared:
-        if state[key].is_floating_point() and not bool(torch.isfinite(state[key]).all()):
+        is_float = expected[key].is_floating_point()
+        unlike = _unlike_plain(state[key])
+        if unlike or (is_float and state[key].dtype not in _FLOATS):
+            unlike = unlike or _type_name(state[key].dtype)
+            wanted = "float16, bfloat16, float32 or float64" if is_float else "plain numbers"
             raise WeightsError(
-                f"can't load {name}: weights must be finite numbers, and {key} holds NaN or "
-                "infinity: the file is damaged or its training diverged; get another"
+                f"can't load {name}: {in_words(key)} must be a dense tensor of {wanted}, and is "
+                f"{unlike}: get a file of the weights as they were trained"
+            )
+        # As the network will have it: what float64 can hold may be infinity in float32.
+        value = state[key].to(expected[key].dtype) if is_float else state[key]
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise WeightsError(
+                f"can't load {name}: weights must be finite numbers, and {in_words(key)} holds "
+                "NaN or infinity: the file is damaged or its training diverged; get another"
             )
     return _precision_notes(expected, state, shared)
 
@@ -216,16 +292,17 @@ def numeric_digest(module: nn.Module, input_shape: Sequence[int], *, decimals: i
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    # Besides SafetensorError whatever torch makes of types and sizes that it does not know.
+    except Exception as error:
         raise WeightsError(_damaged(path, "safetensors", error)) from error
 
 
 def _read_torch(path: Path) -> object:
+    _refuse_unlike_saved(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -233,7 +310,7 @@ def _read_torch(path: Path) -> object:
         found = re.search(r"(?:GLOBAL|type|class) ([\w.]+\.\w+)", str(error))
         if found is None and "nsupported" not in str(error):
             raise WeightsError(_damaged(path, "torch", error)) from error
-        what = found[1] if found else "an object"
+        what = in_words(found[1]) if found else "an object"
         raise WeightsError(
             f"weights file {path} must hold tensors only and holds {what}, which could run code on "
             "loading, so it was not loaded: save the parameters alone with "
@@ -244,41 +321,108 @@ def _read_torch(path: Path) -> object:
         raise WeightsError(_damaged(path, "torch", error)) from error
 
 
+def _refuse_unlike_saved(path: Path) -> None:
+    """Refuse a zip file that torch.save did not write: one with code, or one that swells."""
+    with path.open("rb") as stream:
+        if stream.read(len(_ZIP)) != _ZIP:
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    # What zipfile makes of damaged bytes depends on where they lie.
+    except Exception as error:
+        raise WeightsError(_damaged(path, "torch", error)) from error
+    # ARCHIVE/constants.pkl and ARCHIVE/code/..., as torch.jit.save writes them.
+    parts = [entry.filename.split("/")[1:] for entry in entries]
+    if any(part == ["constants.pkl"] or part[:1] == ["code"] for part in parts):
+        raise WeightsError(
+            f"weights file {path} must hold tensors only and holds code (TorchScript), so it was "
+            "not loaded: save state_dict() of the network with torch.save or as safetensors"
+        )
+    unpacked, stored = sum(entry.file_size for entry in entries), path.stat().st_size
+    if unpacked > stored or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(
+            f"weights file {path} must hold its tensors uncompressed, as torch.save writes them, "
+            f"and is {stored:,} bytes that unpack to {unpacked:,}, so it was not loaded: save it "
+            "again with torch.save or as safetensors"
+        )
+
+
 def _damaged(path: Path, kind: str, error: BaseException) -> str:
-    reason = str(error).strip().split("\n")[0].split(". ")[0][:120] or type(error).__name__
+    reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
     return (
         f"weights file {path} ({path.stat().st_size} bytes) must be a whole {kind} file and can't "
-        f"be read ({reason}): it is cut short or damaged; get it again"
+        f"be read ({in_words(reason)}): it is cut short or damaged; get it again"
     )
 
 
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
-        values = content.values()
-        if values and all(isinstance(value, Tensor) for value in values):
-            return {str(key): value for key, value in content.items()}
-        wrapper = next(
-            (key for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]),
-            None,
+def _unwrap(content: object, path: Path) -> State:
+    if not isinstance(content, Mapping):
+        raise WeightsError(
+            f"weights file {path} must map names to tensors and holds a {type(content).__name__}: "
+            "save model.state_dict()"
         )
-        if wrapper is None:
-            keys = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
-            raise WeightsError(
-                f"weights file {path} must map names to tensors, at the top or under one of "
-                f"{', '.join(WRAPPERS)}, and holds {keys}: save model.state_dict()"
-            )
-        content = content[wrapper]
-    raise WeightsError(
-        f"weights file {path} must map names to tensors and holds a {type(content).__name__}: save "
-        "model.state_dict()"
-    )
+    taken = _path_to_tensors(content, _MOST_WRAPPERS)
+    if taken is None:
+        keys = ", ".join(map(_key_in_words, list(content)[:8])) or "nothing"
+        raise WeightsError(
+            f"weights file {path} must map names to tensors, at the top or under one of "
+            f"{', '.join(WRAPPERS)}, and holds {keys}: save model.state_dict()"
+        )
+    notes = []
+    inner: Mapping[Any, Any] = content
+    for key in taken:
+        if key in AVERAGES:
+            notes.append(f"moving average taken ({key})")
+        elif not notes and (left := _averages_left(inner)):
+            notes.append(f"plain weights taken; {_some(left)} left")
+        inner = inner[key]
+    return State(tensors=dict(inner), notes=tuple(notes))
 
 
-def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES * 2:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def _path_to_tensors(content: Mapping[Any, Any], depth: int) -> tuple[str, ...] | None:
+    """Find the wrappers to go through to the best tensors by name; None where there are none."""
+    if content and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        return ()
+    for key in WRAPPERS if depth else ():
+        inner = content.get(key)
+        below = _path_to_tensors(inner, depth - 1) if isinstance(inner, Mapping) else None
+        if below is not None:
+            return (key, *below)
+    return None
+
+
+def _averages_left(content: Mapping[Any, Any]) -> list[str]:
+    """Name what may hold averages beside the plain weights; a decay rate does not."""
+    return [
+        key
+        for key, value in content.items()
+        if isinstance(key, str)
+        and _AVERAGE.search(key)
+        and isinstance(value, Mapping | list | tuple)
+        and value
+    ]
+
+
+def _unlike_plain(tensor: Tensor) -> str:
+    """Say what keeps a tensor from being dense numbers on the CPU; nothing if it is plain."""
+    if tensor.is_meta:
+        return "a meta tensor without values"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse" if tensor.is_sparse else "not dense"
+    if tensor.dtype not in _FLOATS | _WHOLE:
+        return _type_name(tensor.dtype)
+    return "" if tensor.device.type == "cpu" else f"on {tensor.device.type}"
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _key_in_words(key: object) -> str:
+    return in_words(key) if isinstance(key, str) else f"a key of type {type(key).__name__}"
 
 
 def _head_names(module: nn.Module) -> tuple[str, ...]:
@@ -332,8 +476,9 @@ def _explain(
 def _advice(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str]) -> str:
     # "fc.weight" and "fc.bias" of a file with a classifier, or of a network that wants one.
     parents = {key.rpartition(".")[0] for key in (*missing, *unexpected)}
-    if len(parents) == 1 and not reshaped and not (missing and unexpected):
-        layer = parents.pop()
+    # A name without a parent is a network's own number, and no layer's.
+    if len(parents) == 1 and "" not in parents and not reshaped and not (missing and unexpected):
+        layer = in_words(parents.pop())
         if unexpected:
             return f"if {layer} is the classifier, build the network with that many classes"
         return f"if {layer} is the classifier, build the network without one"
@@ -341,7 +486,7 @@ def _advice(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequenc
 
 
 def _some(keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:NAMES_SHOWN])
+    shown = ", ".join(map(in_words, keys[:NAMES_SHOWN]))
     return f"{shown}, ..." if len(keys) > NAMES_SHOWN else shown
 
 

@@ -10,6 +10,7 @@ from rsbench.errors import WeightsError
 from rsbench.specs import Backbone
 from rsbench.weights import shelf
 from rsbench.weights.choosing import hold_conversion
+from rsbench.weights.containers import hold_whole
 from rsbench.weights.fitting import Candidates, hold_to_outline, nobody, read_tensors
 from rsbench.weights.shelf import HeldTo, Place
 
@@ -50,8 +51,8 @@ def verify(backbone: Backbone, place: Place, *, candidates: Candidates = nobody)
         parts.append(f"converted from a file with {HELD_WORDS[hold_conversion(place)]}")
     if found.standing == "to convert":
         parts.append(
-            f"not converted: `rsbench weights convert {place.weights.name} --backbone"
-            f" {place.network}`"
+            f"whole, and not converted yet: `rsbench weights convert {place.weights.name}"
+            f" --backbone {place.network}`"
         )
     else:
         parts.append(_fitted(backbone, place, found.path, candidates))
@@ -60,8 +61,10 @@ def verify(backbone: Backbone, place: Place, *, candidates: Candidates = nobody)
 
 def _held(place: Place, path: Path) -> str:
     pin = shelf.read_pin(place)
-    held_to = shelf.hold(digest_file(path), place.weights, pin, what=str(path))
+    step = f"Get it by {shelf.fetch_again(place)}."
+    held_to = shelf.hold(digest_file(path), place.weights, pin, what=str(path), next_step=step)
     since = f", the same since {pin.date}" if pin is not None and held_to == "nothing" else ""
+    hold_whole(path, place.weights.format, what=str(path), next_step=step)
     return f"{path.name}: {HELD_WORDS[held_to]}{since}"
 
 
