@@ -316,6 +316,10 @@ def test_a_file_is_converted_beside_itself_and_runs() -> None:
     ("words", "said"),
     [
         (("gone.pth", "--backbone", "tiny_2d"), "No file 'gone.pth' to convert"),
+        (
+            ("a" * 300, "--backbone", "tiny_2d"),
+            "to convert, and no weights of tiny_2d of that name",
+        ),
         (("a.pth", "--backbone", "tiny_3d"), "it fits tiny_2d: name --backbone tiny_2d"),
         (("a.pth", "--backbone", "tiny_2d", "--to", "b.pth"), "end in .safetensors; it was b.pth"),
         (("a.pth", "--backbone", "tiny_2d", "--to", "c.safetensors"), "which exists"),

@@ -224,7 +224,12 @@ def weights_convert(source: str, backbone: str, to: Path | None) -> None:
         done = convert_known(place, found.spec, to and _new(to), candidates=backbones)
     else:
         path = Path(source)
-        if not path.exists() and not foreign_kind(path):
+        try:
+            is_there = path.exists() or bool(foreign_kind(path))
+        except OSError:
+            # A name longer than any file's.
+            is_there = False
+        if not is_there:
             names = ", ".join(each.name for each in found.spec.weights) or "none"
             raise UnknownNameError(
                 f"No file {source!r} to convert, and no weights of {backbone} of that name (known:"

@@ -199,8 +199,10 @@ def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeig
         )
     if not is_file:
         names = ", ".join([RANDOM, *(each.name for each in backbone.weights)])
+        varied = "" if own == base_name(backbone.name) else "; known ones fit it without options"
         raise UnknownNameError(
-            f"No weights {name!r} for {backbone.name}: it is no file, and the names are {names}."
+            f"No weights {name!r} for {backbone.name}: it is no file, and the names are"
+            f" {names}{varied}."
         )
     if path.suffix == ".json":
         path = _left_by(path)
