@@ -215,7 +215,7 @@ def weights_convert(source: str, backbone: str, to: Path | None) -> None:
     from rsbench.registry import find_backbone
     from rsbench.weights.conversion import convert, convert_known
     from rsbench.weights.shelf import known_weights, place_of
-    from rsbench.weights.state import foreign_kind
+    from rsbench.weights.state import is_there
 
     found, notes = network_of(find_backbone(backbone), source)
     entry = known_weights(found.spec, source)
@@ -224,12 +224,7 @@ def weights_convert(source: str, backbone: str, to: Path | None) -> None:
         done = convert_known(place, found.spec, to and _new(to), candidates=backbones)
     else:
         path = Path(source)
-        try:
-            is_there = path.exists() or bool(foreign_kind(path))
-        except OSError:
-            # A name longer than any file's.
-            is_there = False
-        if not is_there:
+        if not is_there(path):
             names = ", ".join(each.name for each in found.spec.weights) or "none"
             raise UnknownNameError(
                 f"No file {source!r} to convert, and no weights of {backbone} of that name (known:"

@@ -12,7 +12,7 @@ from rsbench.records.schema import BackbonePart
 from rsbench.specs import Backbone, InputSpec, Weights
 from rsbench.weights import shelf
 from rsbench.weights.shelf import PRETRAINED, HeldTo, Place, base_name, known_weights
-from rsbench.weights.state import foreign_kind
+from rsbench.weights.state import foreign_kind, is_there
 
 RANDOM = "none"
 """The name of no weights: random initialisation, written so in every table."""
@@ -187,17 +187,13 @@ def hold_conversion(place: Place) -> HeldTo:
 def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
     path = Path(name)
     own = network_name(backbone.name)
-    try:
-        kind, is_file = foreign_kind(path), path.is_file()
-    except OSError:
-        # A name longer than any file's, or a folder that is closed to us.
-        kind, is_file = "", False
-    if kind:
+    found = is_there(path)
+    if found and (kind := foreign_kind(path)):
         raise WeightsError(
             f"{path} is a {kind} and must be converted once: run `rsbench weights convert {path}"
             f" --backbone {own} --to FILE.safetensors`, then name that file."
         )
-    if not is_file:
+    if not found or not path.is_file():
         names = ", ".join([RANDOM, *(each.name for each in backbone.weights)])
         varied = "" if own == base_name(backbone.name) else "; known ones fit it without options"
         raise UnknownNameError(

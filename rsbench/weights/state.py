@@ -8,6 +8,7 @@ object that can't (`weights_only`) are let through.
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import math
 import pickle
@@ -87,6 +88,23 @@ class State:
     tensors: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
     """What a reader of the numbers should know: that averages were taken, or left."""
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a path names a file, a folder, or the prefix of a checkpoint's files.
+
+    Raises:
+        WeightsError: Its folder can't be looked into.
+    """
+    try:
+        return path.exists() or bool(foreign_kind(path))
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise WeightsError(
+            f"{path} must be a file that can be read and can't be looked at ({error.strerror}):"
+            " change its permissions, or name another"
+        ) from error
 
 
 def foreign_kind(path: Path) -> str:
