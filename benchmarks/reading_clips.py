@@ -21,7 +21,7 @@ import av
 import cv2
 import numpy as np
 
-from rsbench.media.sampling import sample_clips
+from rsbench.media.sampling import chooser, sample_clips
 from rsbench.media.video import count_frames, read_clips, write_video
 from rsbench.specs import ClipSpec
 
@@ -44,7 +44,7 @@ def moving_picture(num_frames: int) -> Iterator[Pixels]:
 
 def with_rsbench(path: Path) -> Pixels:
     """Read with rsbench: uint8 (T, H, W, 3)."""
-    return read_clips(path, sampler=SAMPLER, clip=CLIP, num_clips=1)[0]
+    return read_clips(path, chooser(SAMPLER, clip=CLIP, num_clips=1)).frames[0]
 
 
 def _middle(num_frames: int) -> Pixels:
@@ -85,9 +85,8 @@ READERS: dict[str, Reader] = {
 
 def _one_frame_later(path: Path) -> float:
     """Give the mean difference of two neighbouring frames: what a reader off by one would show."""
-    first, second = read_clips(
-        path, sampler=SAMPLER, clip=ClipSpec(frames=2, stride=1), num_clips=1
-    )[0].astype(int)
+    choose = chooser(SAMPLER, clip=ClipSpec(frames=2, stride=1), num_clips=1)
+    first, second = read_clips(path, choose).frames[0].astype(int)
     return float(np.abs(first - second).mean())
 
 

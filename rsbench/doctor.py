@@ -287,7 +287,7 @@ def _look_at_codec(codec: Codec, folder: Path) -> str:
 
     from rsbench.media import video
     from rsbench.media.barcode import barcode_frames, read_barcode
-    from rsbench.media.sampling import sample_clips
+    from rsbench.media.sampling import chooser
 
     path = folder / f"{codec.name}{codec.suffix}"
     try:
@@ -306,8 +306,9 @@ def _look_at_codec(codec: Codec, folder: Path) -> str:
     everything_read = [read_barcode(frame) for frame in video.read_all_frames(path)]
     _hold_frames("reading all frames", list(range(TRIAL_FRAMES)), everything_read)
     clip, num_clips, sampler = ClipSpec(frames=8, stride=2), 3, "mmaction2@1"
-    wanted = sample_clips(sampler, num_frames=TRIAL_FRAMES, clip=clip, num_clips=num_clips, fps=25)
-    clips = video.read_clips(path, sampler=sampler, clip=clip, num_clips=num_clips)
+    choose = chooser(sampler, clip=clip, num_clips=num_clips)
+    wanted = choose(TRIAL_FRAMES, 25.0)
+    clips = video.read_clips(path, choose).frames
     read = [read_barcode(frame) for frame in clips.reshape(-1, *clips.shape[2:])]
     _hold_frames("reading clips", np.ravel(wanted).tolist(), read)
     window = video.read_all_frames(path, start_seconds=0.4, end_seconds=0.8)

@@ -333,7 +333,12 @@ def _h264_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_h264_only")
 def test_a_reader_that_is_off_by_one_frame_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = video.read_clips
-    monkeypatch.setattr(video, "read_clips", lambda *a, **k: np.roll(real(*a, **k), 1, axis=1))
+
+    def late(*words: Any, **named: Any) -> video.Clips:
+        clips = real(*words, **named)
+        return clips._replace(frames=np.roll(clips.frames, 1, axis=1))
+
+    monkeypatch.setattr(video, "read_clips", late)
 
     (check,) = doctor.look_at_decoder()
 
@@ -371,9 +376,11 @@ def test_a_reader_whose_window_is_shifted_is_found(monkeypatch: pytest.MonkeyPat
 def test_a_reader_that_blends_frames_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = video.read_clips
 
-    def blended(*words: Any, **named: Any) -> np.ndarray:
-        clips = real(*words, **named).astype(np.uint16)
-        return ((clips + np.roll(clips, 1, axis=1)) // 2).astype(np.uint8)
+    def blended(*words: Any, **named: Any) -> video.Clips:
+        clips = real(*words, **named)
+        frames = clips.frames.astype(np.uint16)
+        mixed = ((frames + np.roll(frames, 1, axis=1)) // 2).astype(np.uint8)
+        return clips._replace(frames=mixed)
 
     monkeypatch.setattr(video, "read_clips", blended)
 

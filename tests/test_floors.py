@@ -21,7 +21,7 @@ PACKAGES = {"rsbench": "rsbench", "rsbench_tasks": "tasks", "rsbench_backbones":
 
 # Dependency -> where it may be imported, by the start of the path.
 DOORS = {
-    "av": ("rsbench/media/video.py",),
+    "av": ("rsbench/media/video/",),
     "click": ("rsbench/cli/",),
     "h5py": ("rsbench/weights/foreign.py",),
     "mmengine": ("rsbench/training/", "rsbench/environment.py"),

@@ -28,7 +28,7 @@ from rsbench.data.sample import (
     write_motion_sample,
 )
 from rsbench.errors import RunError
-from rsbench.media.sampling import sample_clips
+from rsbench.media.sampling import chooser, sample_clips
 from rsbench.media.video import read_clips
 from rsbench.specs import ClipSpec, Sample, Views
 
@@ -60,7 +60,7 @@ def decoded(tmp_path_factory):
     for name in ("train", "validation"):
         split = kinetics400.TASK.load(root, name)
         clips = [
-            read_clips(item.source, sampler="mmaction2@1", clip=CLIP, num_clips=1)[0]
+            read_clips(item.source, chooser("mmaction2@1", clip=CLIP, num_clips=1)).frames[0]
             for item in split.items
         ]
         grey = np.stack(clips).astype(np.float32).mean(axis=-1)[..., 8:-8]

@@ -339,26 +339,19 @@ def _checked(item: Item, source: np.ndarray, *, axes: str) -> np.ndarray:
 def _clips(item: Item, reading: Reading) -> np.ndarray:
     """Give the clips of a video, each frame as its crops: (clips, T, crops, h, w, 3)."""
     view = partial(transforms.view_frame, input=reading.input, num_crops=reading.views.crops)
+    choose = sampling.chooser(reading.sampler, clip=reading.clip, num_clips=reading.views.clips)
     if isinstance(item.source, np.ndarray):
         frames_THWC = _clip_array(item, item.source)
-        chosen = sampling.sample_clips(
-            reading.sampler,
-            num_frames=len(frames_THWC),
-            clip=reading.clip,
-            num_clips=reading.views.clips,
-            fps=_ARRAY_FRAMES_PER_SECOND,
-        )
+        chosen = choose(len(frames_THWC), _ARRAY_FRAMES_PER_SECOND)
         viewed = {row: view(frames_THWC[row]) for row in np.unique(chosen).tolist()}
         return np.stack([np.stack([viewed[row] for row in clip]) for clip in chosen.tolist()])
     return video.read_clips(
         item.source,
-        sampler=reading.sampler,
-        clip=reading.clip,
-        num_clips=reading.views.clips,
+        choose,
         start_seconds=item.start_seconds,
         end_seconds=item.end_seconds,
         transform=view,
-    )
+    ).frames
 
 
 def _one_line(error: BaseException) -> str:

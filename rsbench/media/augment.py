@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rsbench.media.video import _collect, _Window
+from rsbench.media.video import read_clips
 from rsbench.specs import ClipSpec, InputSpec
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,13 +73,14 @@ def read_random_clip(
     Raises:
         MediaError: The file can't be read as a video or has no frame in the window.
     """
-    clip_THWC = _collect(
+    clips = read_clips(
         path,
-        _Window(start_seconds, end_seconds),
-        lambda timeline: timeline.order[random_clip(len(timeline.order), clip, position=position)],
-        transform,
+        lambda num_frames, fps: random_clip(num_frames, clip, position=position)[None],
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        transform=transform,
     )
-    return cast(Pixels, clip_THWC)
+    return cast(Pixels, clips.frames[0])
 
 
 def random_crop(

@@ -81,6 +81,20 @@ def sample_clips(
     return SAMPLERS[name](num_frames, clip, num_clips, fps)
 
 
+def chooser(sampler: str, *, clip: ClipSpec, num_clips: int) -> Callable[[int, float], Indices]:
+    """Give the rule by which a sampler cuts clips, from how many frames there are and their rate.
+
+    Raises:
+        UnknownNameError: No such sampler; the nearest is named.
+    """
+    name = resolve_sampler(sampler)
+
+    def choose(num_frames: int, fps: float) -> Indices:
+        return sample_clips(name, num_frames=num_frames, clip=clip, num_clips=num_clips, fps=fps)
+
+    return choose
+
+
 def resolve_sampler(sampler: str) -> str:
     """Give the full name, with version, of a sampler named with or without it.
 

@@ -41,8 +41,6 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rsbench.errors import MediaError
-from rsbench.media.sampling import resolve_sampler, sample_clips
-from rsbench.specs import ClipSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,6 +50,8 @@ Indices = npt.NDArray[np.int64]
 Kept = npt.NDArray[np.uint8 | np.float32]
 """What is kept of a frame: its pixels, or what a transform made of them."""
 Transform = Callable[[Pixels], Kept]
+Choose = Callable[[int, float], Indices]
+"""(number of frames n, frames per second) -> int64 (N, T), each in [0, n): what clips are cut."""
 
 CONVERSION = (
     Interpolation.BILINEAR
@@ -110,47 +110,46 @@ class _Window(NamedTuple):
     end_seconds: float | None
 
 
+class Clips(NamedTuple):
+    """What was read of a video."""
+
+    frames: Kept
+    """uint8 (N, T, H, W, 3), RGB; with a transform (N, T, ...) of what it gives, in its type."""
+    num_frames: int
+    """Frames n of the window."""
+    fps: float
+    """Average rate of the window, finite and above 0."""
+    remarks: tuple[str, ...]
+    """What is odd about a file that could be read, one short line each."""
+
+
 def read_clips(
     path: Path,
+    choose: Choose,
     *,
-    sampler: str,
-    clip: ClipSpec,
-    num_clips: int,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     transform: Transform | None = None,
-) -> Kept:
-    """Read the clips that a named sampler cuts, frame by frame exact.
+    index_file: Path | None = None,
+) -> Clips:
+    """Read the clips that `choose` cuts, frame by frame exact.
 
     The file is decoded once for all clips (twice only where its packets promise other frames than
     decode); only sampled frames are converted, transformed and kept.
 
     Args:
         path: A file with a video stream.
-        sampler: Name of a clip sampler, see `rsbench.media.sampling`.
-        clip: Frames a clip and stride.
-        num_clips: Clips N.
+        choose: Which frames, from how many there are and how fast they go by.
         start_seconds: First moment, included; None is the first frame.
         end_seconds: Last moment, excluded; None is the end.
         transform: Applied to each sampled frame, uint8 (H, W, 3), to keep memory small; all its
             results must have one shape and one type.
-
-    Returns:
-        uint8 (N, T, H, W, 3), RGB; with a transform (N, T, ...) of what it gives, in its type.
+        index_file: Where the index of this content is kept, or is to be.
 
     Raises:
         MediaError: The file can't be read as a video or has no frame in the window.
-        UnknownNameError: No such sampler.
-        RsbenchError: A clip that the sampler can't cut.
+        RsbenchError: Clips that can't be cut.
     """
-    name = resolve_sampler(sampler)
-
-    def choose(timeline: _Timeline) -> Indices:
-        rows = sample_clips(
-            name, num_frames=len(timeline.order), clip=clip, num_clips=num_clips, fps=timeline.fps
-        )
-        return timeline.order[rows]
-
     return _collect(path, _Window(start_seconds, end_seconds), choose, transform)
 
 
@@ -163,7 +162,8 @@ def read_all_frames(
         MediaError: The file can't be read as a video or has no frame in the window.
     """
     window = _Window(start_seconds, end_seconds)
-    return cast(Pixels, _collect(path, window, lambda timeline: timeline.order, None))
+    clips = _collect(path, window, lambda num_frames, fps: np.arange(num_frames)[None], None)
+    return cast(Pixels, clips.frames[0])
 
 
 def count_frames(path: Path) -> int:
@@ -254,20 +254,22 @@ class _Decoded(NamedTuple):
 def _collect(
     path: Path,
     window: _Window,
-    choose: Callable[[_Timeline], Indices],
+    choose: Choose,
     transform: Transform | None,
-) -> Kept:
-    """Give the chosen frames, (*shape of the choice, *shape of what is kept of one).
+) -> Clips:
+    """Read the chosen frames.
 
     The packets' time stamps say which frames will probably be chosen; one decoding pass keeps
     those. The choice itself is made from the frames that decoded, and what the guess missed is
     fetched by a second pass. A wrong guess so costs time, never a frame.
     """
     guess = _guess(path, window)
-    wanted = frozenset(choose(guess).ravel().tolist()) if guess is not None else frozenset()
+    wanted = frozenset[int]()
+    if guess is not None:
+        wanted = frozenset(guess.order[choose(len(guess.order), guess.fps)].ravel().tolist())
     decoded = _decode(path, wanted, transform)
     timeline = _timeline(path, decoded.ticks, decoded.header, window)
-    places = choose(timeline)
+    places = timeline.order[choose(len(timeline.order), timeline.fps)]
     kept = decoded.kept
     needed: frozenset[int] = frozenset(places.ravel().tolist())
     missing = needed - kept.keys()
@@ -283,7 +285,8 @@ def _collect(
     clips: Kept = np.empty((places.size, *first.shape), dtype=first.dtype)
     for row, place in enumerate(places.flat):
         clips[row] = kept[int(place)]
-    return clips.reshape(*places.shape, *first.shape)
+    frames = clips.reshape(*places.shape, *first.shape)
+    return Clips(frames, len(timeline.order), timeline.fps, ())
 
 
 def _guess(path: Path, window: _Window) -> _Timeline | None:
