@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from rsbench.errors import MediaError, RsbenchError
 from rsbench.media.transforms import (
+    FrameViews,
     normalise,
     stack_views,
     view_frame,
@@ -240,3 +241,49 @@ def test_the_tpu_margin_is_32_pixels_at_every_side() -> None:
     # tensorflow/tpu, resnet_preprocessing.py: CROP_PADDING = 32.
     spec = InputSpec(pixels=160, crop_ratio=160 / 192, resizer="tpu", interpolation="bicubic")
     assert spec.at(224).crop_ratio == 224 / 256
+
+
+@pytest.mark.parametrize(
+    ("resizer", "interpolation", "antialias"),
+    [
+        ("torchvision", "bilinear", True),
+        ("torchvision", "bilinear", False),
+        ("torchvision", "bicubic", True),
+        ("torchvision", "bicubic", False),
+        ("timm", "bilinear", True),
+        ("timm", "bicubic", True),
+        ("tpu", "bicubic", False),
+        ("model_garden", "bilinear", False),
+    ],
+)
+def test_what_lies_outside_of_what_is_looked_at_moves_no_bit(resizer, interpolation, antialias):
+    chance = np.random.default_rng(0)
+    for _ in range(25):
+        pixels = int(chance.integers(8, 60))
+        input = InputSpec(
+            pixels=pixels,
+            crop_ratio=float(chance.choice([0.5, 0.875, 1.0])),
+            interpolation=interpolation,
+            antialias=antialias,
+            resizer=resizer,
+        )
+        height, width = chance.integers(16, 160, 2).tolist()
+        if chance.random() < 0.2:
+            height = width = round(pixels / input.crop_ratio)
+        num_crops = int(chance.choice([1, 3]))
+        frame = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        views = FrameViews(input=input, num_crops=num_crops)
+        look = views.look(height, width)
+        spoiled = chance.integers(0, 256, frame.shape, dtype=np.uint8)
+        spoiled[look.top : look.bottom, look.left : look.right] = frame[
+            look.top : look.bottom, look.left : look.right
+        ]
+        planes = np.ascontiguousarray(spoiled.transpose(2, 0, 1)).transpose(1, 2, 0)
+
+        expected = view_frame(frame, input, num_crops)
+
+        assert np.array_equal(views(spoiled), expected)
+        assert np.array_equal(views(planes), expected)
+        if look.squares is not None:
+            cut = [frame[top : top + n, left : left + n] for top, left, n in look.squares]
+            assert np.array_equal(np.stack(cut), expected)

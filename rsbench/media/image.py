@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rsbench.errors import MediaError
+from rsbench.media.machine import is_of_machine
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -66,6 +67,8 @@ def read_image(path: Path) -> Pixels:
     Raises:
         MediaError: No such file, no picture, cut short, damaged, too large, or of a kind of sample
             that has no 8-bit meaning.
+        OSError: The machine can't read it just now (too many open files, a disk that fails).
+        MemoryError: The machine has no memory left.
     """
     if path.is_dir():
         raise MediaError(f"{_name(path)}: must be a picture file, is a folder")
@@ -81,6 +84,8 @@ def read_image(path: Path) -> Pixels:
     except MediaError:
         raise
     except Exception as error:  # Pillow's parsers raise whatever they trip over.
+        if is_of_machine(error):
+            raise
         raise MediaError(
             f"{_name(path)}: must be a picture that decodes ({_reason(error, path)}); "
             "the file is damaged or of another kind, fetch it again"

@@ -21,16 +21,15 @@ other pixels in each. An `InputSpec` names its own in `resizer`:
   half-pixel centres, no antialias; float32. Evaluation of ``official/vision/dataloaders/
   classification_input.py`` of tensorflow/models.
 
-Where crops lie, for a side of length L and a crop of c pixels; one crop, on both axes:
+Where crops lie is the business of `rsbench.media.crops`. Its default, resizer@1, leaves the middle
+to the resizer. For a side of length L and one crop of c pixels it is, on both axes:
 
 - torchvision, timm: round((L - c) / 2), half to even (torchvision's CenterCrop);
 - tpu: (L - c + 1) // 2;
 - model_garden: floor((L - c') / 2) with c' before it is cut to a whole number of pixels.
 
-Three crops along the longer side: 0, the middle, L - c, and the middle on the other axis. The
-middle is ceil((L - c) / 2) for the first two (PySlowFast slowfast/datasets/transform.py
-`uniform_crop`; mmaction2's ThreeCrop has the floor there) and that of one crop for the last two,
-whose originals have no three crops. A square picture counts as wide.
+The middle of three crops is ceil((L - c) / 2) for the first two (PySlowFast, since their originals
+have no three crops) and that of one crop for the last two, likewise.
 
 Letters: H height, W width, V crops, S side of the result.
 """
@@ -39,8 +38,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +48,7 @@ from torchvision.transforms import InterpolationMode, functional
 from torchvision.transforms.v2 import functional as tv
 
 from rsbench.errors import MediaError, RsbenchError
+from rsbench.media.crops import DEFAULT_CROPPER, Crop, check_cropper, crop_boxes
 from rsbench.specs import InputSpec, Resizer
 
 Frame = npt.NDArray[np.uint8]
@@ -98,114 +97,195 @@ def check_resizer(input: InputSpec) -> None:
         )
 
 
-def cut_squares(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
+def cut_squares(
+    frame: Frame, input: InputSpec, num_crops: int, cropper: str = DEFAULT_CROPPER
+) -> Squares:
     """Resize one frame and cut the test crops, in the order of the input's resizer.
 
     Args:
         frame: uint8 (H, W, 3).
         input: Side, crop ratio, resizer, interpolation and antialias.
-        num_crops: 1, the centre, or 3 along the longer side, left to right or top to bottom.
+        num_crops: 1, the centre; 3 along the longer side, left to right or top to bottom; or 10
+            where the cropper has them.
+        cropper: Where the crops lie, see `rsbench.media.crops`.
 
     Returns:
         (V, S, S, 3) with V crops and S = input.pixels: uint8 of torchvision and timm; float32 of
         tpu, a little below 0 and above 255 where bicubic overshoots, and of model_garden.
 
     Raises:
+        UnknownNameError: No such cropper.
         RsbenchError: Another number of crops, or an input that its resizer can't give.
         MediaError: A frame more than `MAX_ASPECT` times as long as wide, empty, or so small that
             the crop would have no pixel.
     """
-    check_resizer(input)
-    if num_crops not in (1, 3):
-        raise RsbenchError(f"crops must be 1 or 3, was {num_crops}")
     height, width = frame.shape[:2]
+    crops = crops_of(height, width, input, num_crops, cropper)
+    squares = _RESIZERS[input.resizer](frame, input, crops)
+    if any(crop.mirrored for crop in crops):
+        pairs = zip(squares, crops, strict=True)
+        squares = np.stack([square[:, :: -1 if crop.mirrored else 1] for square, crop in pairs])
+    return squares
+
+
+def looked_at(
+    height: int, width: int, input: InputSpec, crops: Sequence[Crop]
+) -> tuple[int, int, int, int]:
+    """Say which part of a frame `cut_squares` looks at: what lies outside moves no bit of it.
+
+    Args:
+        height: Of the frame, in pixels.
+        width: Likewise.
+        input: As in `cut_squares`.
+        crops: What `crops_of` gives for these.
+
+    Returns:
+        Top, left, and one behind the last row and column, within the frame.
+    """
+    ends = [[crop.top for crop in crops], [crop.left for crop in crops]]
+    sides = [max(crop.side for crop in crops)] * 2
+    box: list[tuple[int, int]] = []
+    resized = resized_size(height, width, input) if _resizes_first(input) else (height, width)
+    for starts, side, source, target in zip(ends, sides, (height, width), resized, strict=True):
+        first, last = min(starts), max(starts) + side
+        if source != target:
+            scale = source / target
+            # A filter reaches as far as its taps, twice as far if cubic; two pixels for rounding.
+            reach = math.ceil((2 if input.interpolation == "bicubic" else 1) * max(scale, 1)) + 2
+            first, last = math.floor(first * scale) - reach, math.ceil(last * scale) + reach
+        box.append((max(first, 0), min(last, source)))
+    return box[0][0], box[1][0], box[0][1], box[1][1]
+
+
+def keeps_size(height: int, width: int, input: InputSpec) -> bool:
+    """Say whether a frame of this size is only cropped, not resized."""
+    return _resizes_first(input) and resized_size(height, width, input) == (height, width)
+
+
+def _resizes_first(input: InputSpec) -> bool:
+    return input.resizer in ("torchvision", "timm")
+
+
+@functools.lru_cache(maxsize=1024)
+def crops_of(
+    height: int, width: int, input: InputSpec, num_crops: int, cropper: str = DEFAULT_CROPPER
+) -> tuple[Crop, ...]:
+    """Say which squares `cut_squares` cuts; views of a frame are alike exactly if these are equal.
+
+    Args:
+        height: Of the frame, in pixels.
+        width: Likewise.
+        input: Side, crop ratio, resizer, interpolation and antialias.
+        num_crops: As in `cut_squares`.
+        cropper: As in `cut_squares`.
+
+    Returns:
+        Squares of the resized frame (torchvision, timm), or of the frame as it is (tpu,
+        model_garden), in the order of the views.
+
+    Raises:
+        UnknownNameError: No such cropper.
+        RsbenchError: Another number of crops, or an input that its resizer can't give.
+        MediaError: As `cut_squares`.
+    """
+    check_resizer(input)
+    check_cropper(cropper, num_crops)
     if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
         raise MediaError(
             f"a frame must be at most {MAX_ASPECT} times as long as wide, was {width} x {height}"
         )
-    return _RESIZERS[input.resizer](frame, input, num_crops)
+    if _resizes_first(input):
+        height, width = resized_size(height, width, input)
+        exact_side = np.float32(input.pixels)
+    else:
+        exact_side = _exact_side(height, width, input)
+    own = functools.partial(_own_middle, exact_side=exact_side, input=input, num_crops=num_crops)
+    return crop_boxes(
+        cropper,
+        height=height,
+        width=width,
+        side=int(exact_side),
+        num_crops=num_crops,
+        own_middle=(own(height), own(width)),
+    )
 
 
-class _Square(NamedTuple):
-    """A square of a frame, in pixels."""
+def resized_size(height: int, width: int, input: InputSpec) -> tuple[int, int]:
+    """Give (height, width) of a frame after the resize of torchvision and timm, before the crop.
 
-    top: int
-    left: int
-    side: int
+    Sizes are torchvision's: the long side is truncated to whole pixels.
+    """
+    if input.resize_to is not None:
+        return input.resize_to
+    if input.resizer == "timm":
+        short_side = math.floor(input.pixels / input.crop_ratio)
+    else:
+        short_side = max(round(input.pixels / input.crop_ratio), input.pixels)
+    long_side = int(short_side * max(height, width) / min(height, width))
+    return (short_side, long_side) if height <= width else (long_side, short_side)
 
-    def cut(self, frame: Frame) -> Frame:
-        return frame[self.top : self.top + self.side, self.left : self.left + self.side]
 
-
-def _spread(
-    height: int, width: int, *, side: int, middle: tuple[int, int], num_crops: int
-) -> list[_Square]:
-    """Give the middle square, or three along the longer side; `middle` is its top and left."""
-    top, left = middle
-    if num_crops == 1:
-        return [_Square(top, left, side)]
-    if height > width:
-        return [_Square(each, left, side) for each in (0, top, height - side)]
-    return [_Square(top, each, side) for each in (0, left, width - side)]
+def _own_middle(length: int, *, exact_side: np.float32, input: InputSpec, num_crops: int) -> int:
+    """Say where the resizer itself puts the middle crop on an axis of this length."""
+    if input.resizer == "tpu":
+        return (length - int(exact_side) + 1) // 2
+    if input.resizer == "model_garden":
+        return int((np.float32(length) - exact_side) / np.float32(2))
+    middle = (length - input.pixels) / 2
+    return math.ceil(middle) if num_crops == 3 else round(middle)
 
 
 # ---------------------------------------------------------------------- resized, then cropped
 
 
-def _torchvision(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
-    frame_CHW = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+def _torchvision(frame: Frame, input: InputSpec, crops: Sequence[Crop]) -> Squares:
+    if keeps_size(frame.shape[0], frame.shape[1], input):
+        return _cropped(frame, crops)
+    # Planes and packed pixels are both fine; only what runs backwards is not.
+    forward = frame if min(frame.strides) > 0 else np.ascontiguousarray(frame)
+    frame_CHW = torch.from_numpy(forward).permute(2, 0, 1)
     interpolation, antialias = InterpolationMode(input.interpolation), input.antialias
+    size = list(resized_size(frame.shape[0], frame.shape[1], input))
     if input.resize_to is None:
-        short_side = max(round(input.pixels / input.crop_ratio), input.pixels)
-        resized_CHW = tv.resize(frame_CHW, [short_side], interpolation, antialias=antialias)
+        resized_CHW = tv.resize(frame_CHW, size, interpolation, antialias=antialias)
     else:
         resized_CHW = functional.resize(
-            frame_CHW.contiguous(), list(input.resize_to), interpolation, antialias=antialias
+            frame_CHW.contiguous(), size, interpolation, antialias=antialias
         )
-    return _cropped(resized_CHW.permute(1, 2, 0).numpy(), input.pixels, num_crops)
+    return _cropped(resized_CHW.permute(1, 2, 0).numpy(), crops)
 
 
-def _timm(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
+def _timm(frame: Frame, input: InputSpec, crops: Sequence[Crop]) -> Squares:
+    if keeps_size(frame.shape[0], frame.shape[1], input):
+        return _cropped(frame, crops)
     resized = tv.resize(
         Image.fromarray(np.ascontiguousarray(frame)),
-        [math.floor(input.pixels / input.crop_ratio)],
+        list(resized_size(frame.shape[0], frame.shape[1], input)),
         interpolation=InterpolationMode(input.interpolation),
     )
-    return _cropped(np.asarray(resized), input.pixels, num_crops)
+    return _cropped(np.asarray(resized), crops)
 
 
-def _cropped(frame: Frame, side: int, num_crops: int) -> Squares:
-    """Cut crops of the final size from a resized frame: uint8 (V, S, S, 3)."""
-    height, width = frame.shape[:2]
-    assert min(height, width) >= side, (frame.shape, side)
-    rows, columns = (height - side) / 2, (width - side) / 2
-    middle = (round(rows), round(columns))
-    if num_crops == 3:
-        middle = (math.ceil(rows), math.ceil(columns))
-    squares = _spread(height, width, side=side, middle=middle, num_crops=num_crops)
-    return np.stack([square.cut(frame) for square in squares])
+def _cropped(frame: Frame, crops: Sequence[Crop]) -> Squares:
+    """Cut crops of the final size from a resized frame: uint8 (V, S, S, 3); one is a view of it."""
+    if len(crops) == 1:
+        return _cut(frame, crops[0])[None]
+    return np.stack([_cut(frame, crop) for crop in crops])
+
+
+def _cut(frame: Frame, crop: Crop) -> Frame:
+    return frame[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
 
 
 # ---------------------------------------------------------------------- cropped, then resized
 
 
-def _tpu(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
-    height, width = frame.shape[:2]
-    side = int(_exact_side(height, width, input))
-    middle = ((height - side + 1) // 2, (width - side + 1) // 2)
-    squares = _spread(height, width, side=side, middle=middle, num_crops=num_crops)
-    return np.stack([_legacy_bicubic(square.cut(frame), input.pixels) for square in squares])
+def _tpu(frame: Frame, input: InputSpec, crops: Sequence[Crop]) -> Squares:
+    return np.stack([_legacy_bicubic(_cut(frame, crop), input.pixels) for crop in crops])
 
 
-def _model_garden(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
-    height, width = frame.shape[:2]
-    exact_side = _exact_side(height, width, input)
-    middle = (
-        int((np.float32(height) - exact_side) / np.float32(2)),
-        int((np.float32(width) - exact_side) / np.float32(2)),
-    )
-    squares = _spread(height, width, side=int(exact_side), middle=middle, num_crops=num_crops)
-    return np.stack([_half_pixel_bilinear(square.cut(frame), input.pixels) for square in squares])
+def _model_garden(frame: Frame, input: InputSpec, crops: Sequence[Crop]) -> Squares:
+    return np.stack([_half_pixel_bilinear(_cut(frame, crop), input.pixels) for crop in crops])
 
 
 def _exact_side(height: int, width: int, input: InputSpec) -> np.float32:
@@ -300,7 +380,7 @@ def _bilinear_taps(
     )
 
 
-_RESIZERS: dict[Resizer, Callable[[Frame, InputSpec, int], Squares]] = {
+_RESIZERS: dict[Resizer, Callable[[Frame, InputSpec, Sequence[Crop]], Squares]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "tpu": _tpu,

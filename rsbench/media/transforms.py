@@ -10,22 +10,51 @@ Letters: N clips, T frames, H height, W width, V crops, C channels, S side of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from rsbench.errors import RsbenchError
-from rsbench.media.resizers import Frame, Squares, cut_squares
+from rsbench.media.crops import DEFAULT_CROPPER
+from rsbench.media.looking import Look
+from rsbench.media.resizers import Frame, Squares, crops_of, cut_squares, keeps_size, looked_at
 from rsbench.specs import InputSpec
 
 
-def view_frame(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameViews:
+    """What makes the test crops of each frame; a reader may ask it what it looks at."""
+
+    input: InputSpec
+    num_crops: int
+    cropper: str = DEFAULT_CROPPER
+
+    def __call__(self, frame: Frame, /) -> Squares:
+        """Give what `view_frame` gives; it may be a view of the frame."""
+        return view_frame(frame, self.input, self.num_crops, self.cropper)
+
+    def look(self, height: int, width: int) -> Look:
+        """Say which part of a frame the crops are made of."""
+        crops = crops_of(height, width, self.input, self.num_crops, self.cropper)
+        box = looked_at(height, width, self.input, crops)
+        only_cuts = keeps_size(height, width, self.input) and not any(
+            crop.mirrored for crop in crops
+        )
+        squares = tuple((crop.top, crop.left, crop.side) for crop in crops)
+        return Look(*box, squares=squares if only_cuts else None)
+
+
+def view_frame(
+    frame: Frame, input: InputSpec, num_crops: int, cropper: str = DEFAULT_CROPPER
+) -> Squares:
     """Resize one frame and cut the test crops.
 
     Args:
         frame: uint8 (H, W, 3).
         input: Side, crop ratio, resizer, interpolation and antialias.
-        num_crops: 1 or 3.
+        num_crops: 1, 3, or 10 where the cropper has them.
+        cropper: Where the crops lie, see `rsbench.media.crops`.
 
     Returns:
         uint8 or float32 (V, S, S, 3) with S = input.pixels, to be put together by `stack_views`.
@@ -34,16 +63,22 @@ def view_frame(frame: Frame, input: InputSpec, num_crops: int) -> Squares:
         RsbenchError: Another number of crops, or an input that its resizer can't give.
         MediaError: A frame that is empty, a sliver, or too small for its crop.
     """
-    return cut_squares(frame, input, num_crops)
+    return cut_squares(frame, input, num_crops, cropper)
 
 
-def view_frames(frames: Sequence[Frame] | Frame, input: InputSpec, num_crops: int) -> Squares:
+def view_frames(
+    frames: Sequence[Frame] | Frame,
+    input: InputSpec,
+    num_crops: int,
+    cropper: str = DEFAULT_CROPPER,
+) -> Squares:
     """Resize the frames of one clip and cut the test crops.
 
     Args:
         frames: uint8 (T, H, W, 3); T is 1 for a still.
         input: Side, crop ratio, resizer, interpolation and antialias.
-        num_crops: 1 or 3.
+        num_crops: 1, 3, or 10 where the cropper has them.
+        cropper: Where the crops lie, see `rsbench.media.crops`.
 
     Returns:
         uint8 or float32 (V, C, T, S, S), contiguous.
@@ -52,7 +87,7 @@ def view_frames(frames: Sequence[Frame] | Frame, input: InputSpec, num_crops: in
         RsbenchError: Another number of crops, or an input that its resizer can't give.
         MediaError: A frame that is empty, a sliver, or too small for its crop.
     """
-    clip_TVHWC = np.stack([view_frame(frame, input, num_crops) for frame in frames])
+    clip_TVHWC = np.stack([view_frame(frame, input, num_crops, cropper) for frame in frames])
     return stack_views(clip_TVHWC[None])
 
 
