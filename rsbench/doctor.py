@@ -11,16 +11,18 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rsbench.data.roots import config_path, find_root, variable_name
 from rsbench.errors import DataError, MediaError, WeightsError
-from rsbench.findings import Check, Fault, attempt, some
+from rsbench.findings import Check, Fault, attempt, explain, some
 from rsbench.installation import look_at_installation
 from rsbench.registry import Found, Kind, everything, suggest
-from rsbench.specs import Backbone, ClipSpec, Protocol, Task
+from rsbench.specs import Backbone, Protocol, Task
+
+if TYPE_CHECKING:
+    from rsbench.media.exactness import Trial
 
 RESULTS_BYTES = 200 * 1024**2
 """Free space wanted for results: one record of Kinetics-400 keeps 19,907 x 400 float32 scores,
@@ -31,34 +33,6 @@ CACHE_BYTES = 4 * 1024**3
 takes a part of it."""
 SHARDS_READ = 100
 """Shards of the feature cache that are read, evenly spaced."""
-TRIAL_FRAMES = 40
-"""Frames of a trial video."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Codec:
-    """A trial video: how it is written."""
-
-    name: str
-    """Encoder of libavcodec."""
-    suffix: str
-    pixel_format: str = "yuv420p"
-    options: tuple[tuple[str, str], ...] = ()
-    required: bool = False
-    """Whether rsbench itself writes it (the samples)."""
-
-
-CODECS = (
-    # B-frames: decoded in another order than shown.
-    Codec(name="libx264", suffix=".mp4", options=(("bf", "3"), ("g", "15")), required=True),
-    Codec(name="libx265", suffix=".mp4", options=(("x265-params", "log-level=none"),)),
-    Codec(name="mpeg4", suffix=".avi"),
-    Codec(name="libvpx", suffix=".webm"),
-    Codec(name="libvpx-vp9", suffix=".webm"),
-    Codec(name="mpeg2video", suffix=".mpg", options=(("bf", "2"),)),
-    Codec(name="mjpeg", suffix=".avi", pixel_format="yuvj420p"),
-)
-"""What video data sets come in. Which encoders there are is the installed library's choice."""
 
 
 def examine(*, results: Path, cache_root: Path) -> list[Check]:
@@ -257,76 +231,65 @@ def _look_at_files(cache_root: Path) -> str:
 # ------------------------------------------------------------------------------------ decoder
 
 
-def look_at_decoder() -> Iterator[Check]:
-    """Write videos whose frames carry their number, and read them as runs do."""
-    absent = []
-    with tempfile.TemporaryDirectory(prefix="rsbench-doctor-") as folder:
-        for codec in CODECS:
-            check = attempt(
-                f"decoder: {codec.name}",
-                _bind(_look_at_codec, codec, Path(folder)),
-                next_step="Install the tested decoder: pip install -c constraints.txt av",
-            )
-            if check.ok and check.detail.startswith(_NO_ENCODER):
-                absent.append(codec.name)
-            else:
-                yield check
+def look_at_decoder(*, short: bool = True) -> Iterator[Check]:
+    """Write videos whose frames carry their number, and read them as runs do.
+
+    Args:
+        short: Hold one video a codec; otherwise every trial there is, and end with a verdict.
+    """
+    try:
+        from rsbench.media import exactness
+        from rsbench.media.video import decoder_version
+    except ImportError as error:
+        yield Check(name="decoder", ok=False, detail=explain(error), next_step=_TESTED_DECODER)
+        return
+    trials = [trial for trial in exactness.TRIALS if trial.short or not short]
+    num_exact, absent, wrong = 0, [], []
+    for trial in trials:
+        check = attempt(
+            f"decoder: {trial.name}", _bind(_look_at_trial, trial), next_step=_TESTED_DECODER
+        )
+        if check.ok and check.detail.startswith(_NO_ENCODER):
+            absent.append(trial.name)
+            continue
+        num_exact += check.ok
+        wrong += [] if check.ok else [trial.name]
+        yield check
     if absent:
         yield Check(
             name="decoder: not tried",
             ok=True,
-            detail=f"this library has no encoder to try them with: {', '.join(absent)}",
+            detail=f"this library has no encoder to try them with: {'; '.join(absent)}",
+        )
+    if not short:
+        faults = f"; not exact: {'; '.join(wrong)}" if wrong else ""
+        yield Check(
+            name="decoder: verdict",
+            ok=not wrong,
+            detail=f"{decoder_version()} is frame-exact on {num_exact} of {len(trials)} kinds of"
+            f" video, {len(absent)} were not tried{faults}",
+            next_step=_TESTED_DECODER if wrong else "",
         )
 
 
 _NO_ENCODER = "no encoder"
+_TESTED_DECODER = (
+    "Do not trust video scores of this machine; install the tested decoder: pip install -c"
+    " constraints.txt av"
+)
 
 
-def _look_at_codec(codec: Codec, folder: Path) -> str:
-    import numpy as np
+def _look_at_trial(trial: Trial) -> str:
+    from rsbench.media.exactness import hold_exact, write_trial
 
-    from rsbench.media import video
-    from rsbench.media.barcode import barcode_frames, read_barcode
-    from rsbench.media.sampling import chooser
-
-    path = folder / f"{codec.name}{codec.suffix}"
-    try:
-        video.write_video(
-            path,
-            barcode_frames(TRIAL_FRAMES, 96, 144),
-            fps=25,
-            codec=codec.name,
-            pixel_format=codec.pixel_format,
-            options=dict(codec.options),
-        )
-    except MediaError as error:
-        if codec.required:
-            raise
-        return f"{_NO_ENCODER}: {error}"
-    everything_read = [read_barcode(frame) for frame in video.read_all_frames(path)]
-    _hold_frames("reading all frames", list(range(TRIAL_FRAMES)), everything_read)
-    clip, num_clips, sampler = ClipSpec(frames=8, stride=2), 3, "mmaction2@1"
-    choose = chooser(sampler, clip=clip, num_clips=num_clips)
-    wanted = choose(TRIAL_FRAMES, 25.0)
-    clips = video.read_clips(path, choose).frames
-    read = [read_barcode(frame) for frame in clips.reshape(-1, *clips.shape[2:])]
-    _hold_frames("reading clips", np.ravel(wanted).tolist(), read)
-    window = video.read_all_frames(path, start_seconds=0.4, end_seconds=0.8)
-    _hold_frames("reading 0.4 s to 0.8 s", list(range(10, 20)), [read_barcode(f) for f in window])
-    return f"all {TRIAL_FRAMES} frames, {num_clips} clips and a window are exact"
-
-
-def _hold_frames(what: str, wanted: list[int], read: list[int]) -> None:
-    if wanted == read:
-        return
-    pairs = zip(wanted, read, strict=False)
-    differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
-    first = f", the first other one is {differing[1]} for {differing[0]}" if differing else ""
-    raise Fault(
-        f"{what} must give the {len(wanted)} frames asked for; it gave {len(read)}{first}",
-        next_step="Do not trust video scores of this machine; install the tested decoder: pip"
-        " install -c constraints.txt av",
-    )
+    with tempfile.TemporaryDirectory(prefix="rsbench-doctor-") as folder:
+        try:
+            path = write_trial(trial, Path(folder))
+        except MediaError as error:
+            if trial.required:
+                raise
+            return f"{_NO_ENCODER}: {error}"
+        return hold_exact(trial, path)
 
 
 # --------------------------------------------------------------------------- disk and results

@@ -12,22 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import rsbench
 from records_factory import save_record, some_hits
 
 from rsbench import doctor, installation, registry
 from rsbench.data.shards import Shard, ShardStore
 from rsbench.digests import digest_file
 from rsbench.findings import Check
-from rsbench.media import video
+from rsbench.media import exactness, video
 from rsbench.media.image import write_image
 from rsbench.registry import Broken, Found, find_backbone
-from rsbench.specs import Backbone, InputSpec, Weights
+from rsbench.specs import Backbone, InputSpec, MediaFacts, Weights
 from rsbench.weights.fetching import fetch
 from rsbench.weights.shelf import place_of
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
 
-H264 = doctor.CODECS[0]
+H264 = exactness.TRIALS[0]
 
 
 def by_name(checks: Iterable[Check]) -> dict[str, Check]:
@@ -43,7 +44,7 @@ def test_a_sound_machine_passes_every_question(
 ) -> None:
     # The imports and the other codecs have tests of their own.
     monkeypatch.setattr(installation, "IMPORTS", {})
-    monkeypatch.setattr(doctor, "CODECS", (H264,))
+    monkeypatch.setattr(exactness, "TRIALS", (H264,))
     results, cache = tmp_path / "results", tmp_path / "cache"
 
     checks = by_name(doctor.examine(results=results, cache_root=cache))
@@ -59,7 +60,7 @@ def test_a_sound_machine_passes_every_question(
         "data: config file",
         "data: names",
         "weights",
-        "decoder: libx264",
+        "decoder: H.264, B-frames, mp4",
         "disk: results",
         "disk: cache",
         "results",
@@ -322,29 +323,127 @@ def test_every_codec_of_this_library_is_read_exactly() -> None:
     checks = list(doctor.look_at_decoder())
 
     assert bad(checks) == []
-    assert any(check.name == "decoder: libx264" for check in checks)
+    assert any(check.name == "decoder: H.264, B-frames, mp4" for check in checks)
+
+
+@pytest.mark.parametrize("trial", exactness.TRIALS, ids=lambda trial: trial.name)
+def test_the_full_proof_finds_nothing_on_any_kind_of_video_and_prints_nothing(
+    trial: exactness.Trial, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exactness, "TRIALS", (trial,))
+
+    *found, verdict = doctor.look_at_decoder(short=False)
+
+    assert bad([*found, verdict]) == []
+    assert verdict.name == "decoder: verdict"
+    # SVT-AV1 and x265 write to the terminal themselves, past sys.stderr.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_full_proof_has_what_data_sets_come_in() -> None:
+    """The list of the reader's own promise: codecs, containers, depths, timing, open groups."""
+    names = [trial.name for trial in exactness.TRIALS]
+
+    for word in (
+        *("H.264", "HEVC", "VP8", "VP9", "AV1", "MPEG-4", "MPEG-2", "MJPEG"),
+        *("mp4", "webm", "mkv", "avi", "ts", "mov"),
+        *("10 bits", "odd size", "variable rate", "late start", "open groups"),
+    ):
+        assert any(word in name for name in names), word
+    assert len({*names}) == len(names)
+
+
+def test_trials_of_open_groups_show_frames_before_their_key_frame(tmp_path: Path) -> None:
+    (trial,) = [each for each in exactness.TRIALS if each.name == "HEVC, open groups, mkv"]
+    path = exactness.write_trial(trial, tmp_path)
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+
+    keys = [place for place, packet in enumerate(packets) if packet.is_keyframe]
+
+    # Matroska marks the clean random access pictures as key frames; what follows them in the file
+    # and precedes them on the screen refers to the group before (ITU-T H.265, 3.132: RASL).
+    assert len(keys) == 4
+    assert all(packets[key + 1].pts < packets[key].pts for key in keys[1:])
+
+
+def test_variable_and_late_trials_have_the_times_they_claim() -> None:
+    # 20 ms ticks: steps of 1, 2 and 6 of them in turn, by hand.
+    assert [float(time) for time in exactness.times_of("variable")[:5]] == [
+        0,
+        0.02,
+        0.06,
+        0.18,
+        0.2,
+    ]
+    assert [float(time) for time in exactness.times_of("late")[:3]] == [7, 7.04, 7.08]
 
 
 @pytest.fixture
 def _h264_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "CODECS", (H264,))
+    monkeypatch.setattr(exactness, "TRIALS", (H264,))
 
 
 @pytest.mark.usefixtures("_h264_only")
 def test_a_reader_that_is_off_by_one_frame_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = video.read_clips
 
-    def late(*words: Any, **named: Any) -> video.Clips:
-        clips = real(*words, **named)
-        return clips._replace(frames=np.roll(clips.frames, 1, axis=1))
+    def late(path: Path, choose: video.Choose, **rest: Any) -> video.Clips:
+        return real(path, lambda num, fps: np.minimum(choose(num, fps) + 1, num - 1), **rest)
 
     monkeypatch.setattr(video, "read_clips", late)
 
     (check,) = doctor.look_at_decoder()
 
     assert not check.ok
-    assert "reading clips must give the 24 frames asked for; it gave 24" in check.detail
+    assert "alone must give the 1 frames asked for; it gave 1, the first other" in check.detail
     assert "Do not trust video scores" in check.next_step
+
+
+@pytest.mark.usefixtures("_h264_only")
+def test_a_reader_that_stops_at_key_frames_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = video.read_clips
+
+    def coarse(path: Path, choose: video.Choose, **rest: Any) -> video.Clips:
+        group = exactness.GROUP
+        return real(path, lambda num, fps: choose(num, fps) // group * group, **rest)
+
+    monkeypatch.setattr(video, "read_clips", coarse)
+
+    (check,) = doctor.look_at_decoder()
+
+    assert not check.ok
+
+
+@pytest.mark.usefixtures("_h264_only")
+def test_a_reader_that_is_wrong_only_with_a_kept_index_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = video.read_clips
+    seen: set[Path] = set()
+
+    def stale(*words: Any, index_file: Path | None, **rest: Any) -> video.Clips:
+        clips = real(*words, index_file=None, **rest)
+        kept = index_file in seen
+        seen.update(() if index_file is None else (index_file,))
+        return clips._replace(frames=clips.frames[:, ::-1]) if kept else clips
+
+    monkeypatch.setattr(video, "read_clips", stale)
+
+    (check,) = doctor.look_at_decoder()
+
+    assert "reading across a group's border must give the 6 frames" in check.detail
+
+
+@pytest.mark.usefixtures("_h264_only")
+def test_a_reader_that_miscounts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = video.read_clips
+    monkeypatch.setattr(video, "read_clips", lambda *a, **k: real(*a, **k)._replace(num_frames=39))
+
+    (check,) = doctor.look_at_decoder()
+
+    assert check.detail.endswith("must count 40 frames; it counted 39")
 
 
 @pytest.mark.usefixtures("_h264_only")
@@ -352,9 +451,12 @@ def test_a_reader_that_drops_the_last_frame_is_found(monkeypatch: pytest.MonkeyP
     real = video.read_all_frames
     monkeypatch.setattr(video, "read_all_frames", lambda *a, **k: real(*a, **k)[:-1])
 
-    (check,) = doctor.look_at_decoder()
+    check, verdict = doctor.look_at_decoder(short=False)
 
     assert check.detail == "reading all frames must give the 40 frames asked for; it gave 39"
+    assert not verdict.ok
+    assert "frame-exact on 0 of 1 kinds" in verdict.detail
+    assert verdict.detail.endswith("not exact: H.264, B-frames, mp4")
 
 
 @pytest.mark.usefixtures("_h264_only")
@@ -393,15 +495,37 @@ def test_a_reader_that_blends_frames_is_found(monkeypatch: pytest.MonkeyPatch) -
 def test_a_library_without_h264_is_a_fault_and_without_another_codec_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    absent = replace(H264, name="no_such_codec")
-    monkeypatch.setattr(doctor, "CODECS", (absent, replace(absent, required=False)))
+    absent = replace(H264, codec="no_such_codec")
+    other = replace(absent, name="the other", required=False)
+    monkeypatch.setattr(exactness, "TRIALS", (absent, other))
 
     needed, said = doctor.look_at_decoder()
 
     assert not needed.ok
     assert "can't be written as no_such_codec" in needed.detail
     assert said.ok
-    assert said.detail.endswith("no_such_codec")
+    assert said.detail.endswith("to try them with: the other")
+
+
+@pytest.mark.usefixtures("_h264_only")
+def test_the_command_proves_the_decoder_alone_and_ends_with_the_verdict() -> None:
+    answer = rsbench("doctor", "--decoder")
+
+    first, last = answer.out.splitlines()
+    assert answer.code == 0
+    assert first.startswith("ok      decoder: H.264, B-frames, mp4: all 40 frames")
+    assert last.startswith("ok      decoder: verdict: av-")
+    assert "is frame-exact on 1 of 1 kinds of video, 0 were not tried" in last
+
+
+@pytest.mark.usefixtures("_h264_only")
+def test_the_command_fails_where_the_reader_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "read_all_frames", lambda *a, **k: np.zeros((40, 64, 96, 3), "u1"))
+
+    answer = rsbench("doctor", "--decoder")
+
+    assert answer.code == 1
+    assert "Do not trust video scores of this machine" in answer.out
 
 
 # -------------------------------------------------------------------------------- disk and results
@@ -483,7 +607,14 @@ def test_a_damaged_shard_of_features_is_named(tmp_path: Path) -> None:
     store = ShardStore(tmp_path / "shards")
     keys = [digit * 64 for digit in "abc"]
     for key in keys:
-        store.save(key, Shard(values=np.ones((2, 1, 4), dtype=np.float32), failures={}))
+        store.save(
+            key,
+            Shard(
+                values=np.ones((2, 1, 4), dtype=np.float32),
+                failures={},
+                facts=(MediaFacts(num_frames=1, fps=0.0, height=8, width=8),) * 2,
+            ),
+        )
     assert doctor.look_at_feature_cache(tmp_path).detail == "3 of 3 shards were read, all whole"
     path = store.path(keys[1])
     content = bytearray(path.read_bytes())
