@@ -74,6 +74,16 @@ def test_tsn_gives_the_golden_frames():
     assert clips[:, 0].tolist() == list(range(6, 295, 12))
 
 
+def test_model_garden_gives_the_frames_of_its_source():
+    # sample_linspace_sequence of tensorflow/models by hand: offsets linspace(0, 300 - 8 * 8, 10).
+    clips = _sample("model_garden@1")
+
+    offsets = [0, 26.2, 52.4, 78.7, 104.9, 131.1, 157.3, 183.6, 209.8, 236]
+    assert clips[:, 0].tolist() == [int(offset) for offset in offsets]
+    assert clips[0].tolist() == [0, 8, 16, 24, 32, 40, 48, 56]
+    assert clips[-1].tolist() == [236, 244, 252, 260, 268, 276, 284, 292]
+
+
 def test_linspace_gives_the_golden_frames():
     expected = [0, 19, 39, 59, 79, 99, 119, 139, 159, 179, 199, 219, 239, 259, 279, 299]
     assert _sample("linspace@1", frames=16, clips=1).tolist() == [expected]
@@ -91,8 +101,14 @@ def test_a_single_clip_starts_where_its_definition_says():
     # n = 300, s = 57 or 64: (300 - 57) // 2 = 121; psf 0; floor((300 - 64) / 2) = 118; ptv 0.
     starts = {name: _sample(name, clips=1)[0, 0] for name in ("mmaction2", "psf", "ptv")}
     starts["psf_offset"] = _sample("psf_offset", clips=1)[0, 0]
+    # One clip of Model Garden is sample_sequence's: (300 - 64) // 2, and (303 - 64) // 2.
+    starts["model_garden"] = _sample("model_garden", clips=1)[0, 0]
 
-    assert starts == {"mmaction2": 121, "psf": 0, "ptv": 0, "psf_offset": 118}
+    assert starts == {
+        **{"mmaction2": 121, "psf": 0, "ptv": 0, "psf_offset": 118},
+        "model_garden": 118,
+    }
+    assert _sample("model_garden", n=303, clips=1)[0, 0] == 119
 
 
 def test_one_frame_of_mmaction2_is_the_middle():
@@ -106,6 +122,9 @@ def test_short_videos_follow_each_definitions_own_rule():
         return _sample(name, n=5, frames=8, stride=1, clips=1)[0].tolist()
 
     assert short("mmaction2") == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert short("model_garden") == [0, 1, 2, 3, 4, 0, 1, 2]
+    # Edges round(k / 2), half to even: 0 0 1 2 2 2 3 4 4.
+    assert short("ssv2") == [0, 0, 1, 2, 2, 2, 3, 4]
     assert short("psf") == [0, 1, 2, 3, 4, 4, 4, 4]
     assert short("psf_offset") == [0, 1, 2, 3, 4, 4, 4, 4]
     assert short("ptv") == [0, 0, 1, 1, 2, 2, 3, 4]
@@ -132,9 +151,10 @@ def _psf_reference(n, frames, stride, clips, fps, index, use_offset):
     if not use_offset:
         start = delta * index / clips
     elif clips == 1:
-        start = np.floor(delta / 2)
+        start = np.floor(delta / 2 + 1e-9)
     else:
-        start = index * np.floor(delta / (clips - 1))
+        # The span is a rounding error off where it should be whole; the floor must not see it.
+        start = index * np.floor(delta / (clips - 1) + 1e-9)
     points = torch.linspace(float(start), float(start + size - 1), frames, dtype=torch.float64)
     return points, torch.clamp(points, 0, n - 1).long()
 
@@ -223,12 +243,96 @@ def test_ssv2_equals_its_source(n, frames):
     assert _sample("ssv2", n=n, frames=frames, clips=1).tolist() == [reference]
 
 
+def _model_garden_reference(n, frames, stride, clips):
+    """Re-derive preprocess_ops_3d.py: offsets in real numbers, and the frames from given starts."""
+    room = max(0, n - frames * stride)
+    if clips > 1:
+        offsets = np.linspace(0.0, room, clips)
+    else:
+        offsets = np.array([float(max(0, (n - frames * stride) // 2))])
+
+    def gathered(start):
+        # _sample_or_pad_sequence_indices: the frames tiled until the clip fits, then every tau-th.
+        num_repeats = (frames * stride + start + n - 1) // n
+        return np.tile(np.arange(n), num_repeats)[start : start + frames * stride : stride]
+
+    return offsets, gathered
+
+
+@given(
+    n=st.integers(1, 600),
+    frames=st.integers(1, 40),
+    stride=st.integers(1, 9),
+    clips=st.integers(1, 12),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_model_garden_equals_its_source_wherever_rounding_can_not_decide(n, frames, stride, clips):
+    offsets, gathered = _model_garden_reference(n, frames, stride, clips)
+    ours = _sample("model_garden", n=n, frames=frames, stride=stride, clips=clips)
+
+    for offset, clip in zip(offsets, ours, strict=True):
+        # An offset that should be whole may come out below it, in float32 by more than here.
+        start = round(offset) if abs(offset - round(offset)) < 1e-9 else int(offset)
+        assert clip.tolist() == gathered(start).tolist()
+
+
+@given(n=st.integers(1, 2000), clips=st.integers(1, 40))
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_tsn_equals_its_source(n, clips):
+    # mmaction2 loading.py: SampleFrames._get_test_clips (2D branch), truncated to whole frames.
+    average = n / float(clips)
+    reference = (np.arange(clips) * average + average / 2.0).astype(np.int64)
+    ours = _sample("tsn", n=n, frames=1, stride=1, clips=clips)[:, 0]
+
+    exact = (2 * np.arange(clips) + 1) * n % (2 * clips) == 0
+    assert (ours == reference)[~exact].all()
+    assert np.abs(ours - reference).max() <= (1 if exact.any() else 0)
+
+
 # --- what holds for all
+
+SPANS = (
+    {"frames": 8, "stride": 8, "clips": 10, "fps": 30.0},
+    {"frames": 32, "stride": 2, "clips": 3, "fps": 29.97},
+    {"frames": 5, "stride": 3, "clips": 2, "fps": 59.94},
+)
+"""What is cut of a video of every length; two of the three are longer than the shortest videos."""
+
+
+def _cut(sampler, *, n, frames, stride, clips, fps):
+    frames = 1 if sampler == "tsn@1" else frames
+    clips = 1 if sampler in ONE_CLIP else clips
+    return _sample(sampler, n=n, frames=frames, stride=stride, clips=clips, fps=fps)
+
+
+def _never_goes_back(indices, n, stride, *, loops):
+    """Tell whether frames follow in time; those of a sampler that loops go round the video."""
+    steps = np.diff(indices, axis=1)
+    if loops:
+        return bool((steps % n == stride % n).all())
+    return bool((steps >= 0).all())
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("span", SPANS, ids=lambda span: f"{span['frames']}x{span['stride']}")
+def test_every_length_from_1_to_2000_gives_frames_that_are_there_and_in_order(sampler, span):
+    loops = sampler in ("mmaction2@1", "model_garden@1")
+    for n in range(1, 2001):
+        indices = _cut(sampler, n=n, **span)
+        num_clips = 1 if sampler in ONE_CLIP else span["clips"]
+        assert indices.shape == (num_clips, 1 if sampler == "tsn@1" else span["frames"])
+        assert indices.min() >= 0
+        assert indices.max() < n
+        assert _never_goes_back(indices, n, span["stride"], loops=loops), (n, indices)
+        assert (np.diff(indices[:, 0]) >= 0).all(), (n, indices)
+        if loops and n > span["frames"] * span["stride"]:
+            # What is long enough never loops.
+            assert (np.diff(indices, axis=1) > 0).all(), (n, indices)
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 @given(
-    n=st.integers(1, 600),
+    n=st.integers(1, 2000),
     frames=st.integers(1, 64),
     stride=st.integers(1, 16),
     clips=st.integers(1, 25),
@@ -248,10 +352,9 @@ def test_indices_are_in_range_ordered_and_the_same_each_time(
     assert first.min() >= 0
     assert first.max() < n
     assert np.array_equal(first, second)
-    loops = sampler == "mmaction2@1" and n < (frames - 1) * stride + 1
+    loops = sampler in ("mmaction2@1", "model_garden@1")
     shrinks = sampler.startswith("psf") and frames * stride * fps / 30 < 1
-    if not (loops or shrinks):
-        assert (np.diff(first, axis=1) >= 0).all()
+    assert shrinks or _never_goes_back(first, n, stride, loops=loops)
     assert (np.diff(first[:, 0]) >= 0).all()
 
 
@@ -293,9 +396,10 @@ def test_tsn_refuses_clips_of_several_frames():
         _sample("tsn", frames=8)
 
 
-def test_the_module_needs_numpy_only():
+@pytest.mark.parametrize("module", ["sampling", "random_sampling", "crops"])
+def test_the_module_needs_numpy_only(module):
     code = (
-        "import sys, rsbench.media.sampling;"
+        f"import sys, rsbench.media.{module};"
         "print([m for m in ('torch', 'torchvision', 'av', 'PIL', 'scipy') if m in sys.modules])"
     )
     answer = subprocess.run(

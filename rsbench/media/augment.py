@@ -1,24 +1,21 @@
-"""What training sees of an item: one random clip, one random crop, perhaps mirrored, all seeded.
+"""What training sees of a frame: one random crop, perhaps mirrored, that follows from a seed.
 
-Nothing here touches a global generator, and every choice follows from a seed, so what a model is
-shown does not depend on how many processes read. One crop holds for all frames of a clip.
+Nothing here touches a global generator, so what a model is shown does not depend on how many
+processes read. One crop holds for all frames of a clip; which frames these are is the business of
+`rsbench.media.random_sampling`.
 
-Letters: T frames a clip, H height, W width.
+Letters: H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from rsbench.media.video import read_clips
-from rsbench.specs import ClipSpec, InputSpec
+from rsbench.specs import InputSpec
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -33,54 +30,8 @@ class Augmentation:
     """Crops are between 1 to this and this to 1, before they are made square."""
     flip_probability: float = 0.5
     """0 where a mirror image has another label."""
-
-
-def random_clip(num_frames: int, clip: ClipSpec, *, position: float) -> npt.NDArray[np.int64]:
-    """Give the frames of one dense clip that starts anywhere it fits, int64 (T,).
-
-    The rule of mmaction2's `SampleFrames` in training (mmaction/datasets/transforms/loading.py):
-    every start from 0 to num_frames - span is equally likely; a shorter video loops.
-
-    Args:
-        num_frames: Frames of the video, at least 1.
-        clip: Frames and stride.
-        position: Uniform in [0, 1).
-    """
-    span = (clip.frames - 1) * clip.stride + 1
-    start = int(position * (max(num_frames - span, 0) + 1))
-    return (start + np.arange(clip.frames, dtype=np.int64) * clip.stride) % num_frames
-
-
-def read_random_clip(
-    path: Path,
-    clip: ClipSpec,
-    *,
-    position: float,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    transform: Callable[[Pixels], Pixels],
-) -> Pixels:
-    """Read the clip that `random_clip` cuts from a video, (T, h, w, 3), in one decoding.
-
-    Args:
-        path: A file with a video stream.
-        clip: Frames and stride.
-        position: Uniform in [0, 1).
-        start_seconds: First moment, included; None is the first frame.
-        end_seconds: Last moment, excluded; None is the end.
-        transform: Applied to each frame of the clip, uint8 (H, W, 3) -> uint8 (h, w, 3).
-
-    Raises:
-        MediaError: The file can't be read as a video or has no frame in the window.
-    """
-    clips = read_clips(
-        path,
-        lambda num_frames, fps: random_clip(num_frames, clip, position=position)[None],
-        start_seconds=start_seconds,
-        end_seconds=end_seconds,
-        transform=transform,
-    )
-    return cast(Pixels, clips.frames[0])
+    clip_sampler: str = "dense_random@1"
+    """By which rule clips of videos are cut; see `rsbench.media.random_sampling`."""
 
 
 def random_crop(
