@@ -17,7 +17,8 @@ import numpy as np
 
 from rsbench.data.splits import limit_split, split_csv
 from rsbench.digests import digest_bytes, digest_file, digest_lines
-from rsbench.errors import DataError
+from rsbench.errors import DataError, UnknownNameError
+from rsbench.records.knowledge import shared_data_notes
 from rsbench.specs import Fold, Item, ItemSet, Split, Task
 
 
@@ -65,8 +66,10 @@ class Gathered:
     media: str
     num_official: int | None
     num_expected: int
+    """Present, counted once for each fold that tests it, as official and missing ones are."""
     num_train: int
     missing: tuple[str, ...]
+    """Ids, fold by fold: one that several folds test is there for each of them."""
     notes: tuple[str, ...]
     fingerprint: str
     train_fingerprint: str | None
@@ -75,7 +78,15 @@ class Gathered:
     """The split itself, where rsbench made it and nobody published it."""
 
 
-def gather(task: Task, root: Path, *, limit: int | None, trains: bool) -> Gathered:
+def gather(
+    task: Task,
+    root: Path,
+    *,
+    limit: int | None,
+    trains: bool,
+    folds: Sequence[str] = (),
+    trained_on: Sequence[str] = (),
+) -> Gathered:
     """Load what a run needs of a task.
 
     Args:
@@ -83,24 +94,33 @@ def gather(task: Task, root: Path, *, limit: int | None, trains: bool) -> Gather
         root: Its data.
         limit: A seeded, stratified subset of this many items of every split; None for all.
         trains: Whether the train (and validation) splits are needed.
+        folds: Names of the folds to run; empty for all.
+        trained_on: What the weights learned on; where that shares data with the task, a note says
+            so.
 
     Raises:
         DataError: A split is empty, missing, or a class list differs between splits.
+        UnknownNameError: The task has no such fold.
     """
-    folds = task.folds(root) if callable(task.folds) else task.folds
-    names = _split_names(folds, trains=trains)
+    offered = folds_of(task, root)
+    chosen = chosen_folds(task, offered, folds)
+    made_here = callable(task.folds) and len(offered) > 1
+    names = _split_names(chosen, trains=trains)
+    if made_here:
+        # What is saved says who was what in all folds: those not run now, too.
+        names = list(dict.fromkeys((*names, *(fold.test for fold in offered))))
     splits = {name: _load(task, root, name, limit=limit) for name in names}
     classes = _common_classes(task, splits)
-    test_names = [fold.test for fold in folds]
+    test_names = [fold.test for fold in chosen]
     pools = {
         "test": _Pool([splits[name] for name in test_names]),
-        "train": _Pool([splits[fold.train] for fold in folds if trains and fold.train]),
+        "train": _Pool([splits[fold.train] for fold in chosen if trains and fold.train]),
         "validation": _Pool(
-            [splits[fold.validation] for fold in folds if trains and fold.validation]
+            [splits[fold.validation] for fold in chosen if trains and fold.validation]
         ),
     }
     sets = []
-    for fold in folds:
+    for fold in chosen:
         if trains and fold.train is None:
             raise DataError(
                 f"Task {task.name} has no train split to learn from; use a protocol that trains"
@@ -122,29 +142,70 @@ def gather(task: Task, root: Path, *, limit: int | None, trains: bool) -> Gather
         )
         _check_apart(task, sets[-1])
     tests = [splits[name] for name in test_names]
-    trained = [splits[fold.train] for fold in folds if trains and fold.train]
-    validated = [splits[fold.validation] for fold in folds if trains and fold.validation]
+    trained = [splits[fold.train] for fold in chosen if trains and fold.train]
+    validated = [splits[fold.validation] for fold in chosen if trains and fold.validation]
     officials = [split.num_official for split in tests]
-    made_here = callable(task.folds) and len(folds) > 1
     return Gathered(
         folds=tuple(sets),
         classes=classes,
-        split="+".join(test_names) if len(folds) <= 3 else f"{len(folds)} folds",
+        split=_split_in_words(chosen, offered),
         media="+".join(sorted({split.media for split in tests})),
         num_official=None if None in officials else sum(n for n in officials if n is not None),
         num_expected=sum(len(split.items) for split in tests),
         num_train=sum(len(split.items) for split in trained),
-        missing=tuple(dict.fromkeys(each for split in tests for each in split.missing)),
-        notes=tuple(dict.fromkeys(note for split in splits.values() for note in split.notes)),
+        missing=tuple(each for split in tests for each in split.missing),
+        notes=tuple(
+            dict.fromkeys(
+                [
+                    *(note for split in splits.values() for note in split.notes),
+                    *(note for fold in sets for note in _shared_groups(fold)),
+                    *(note for split in tests for note in _unseen_labels(task, split)),
+                    *_one_class(task, sets),
+                    *shared_data_notes(trained_on, task.shares_data_with),
+                ]
+            )
+        ),
         fingerprint=_fingerprint(tests, classes),
         train_fingerprint=_fingerprint(trained, classes) if trained else None,
         validation_fingerprint=_fingerprint(validated, classes) if validated else None,
         split_csv=split_csv(
-            [(fold.name, "test", splits[fold.test]) for fold in folds], classes=classes
+            [(fold.name, "test", splits[fold.test]) for fold in offered], classes=classes
         )
         if made_here
         else None,
     )
+
+
+def folds_of(task: Task, root: Path) -> tuple[Fold, ...]:
+    """Give all train/test pairings of a task, as its data has them."""
+    return task.folds(root) if callable(task.folds) else task.folds
+
+
+def chosen_folds(task: Task, offered: Sequence[Fold], names: Sequence[str]) -> Sequence[Fold]:
+    """Take the folds that were asked for, in the task's order; all where none was named.
+
+    Raises:
+        UnknownNameError: The task has no such fold.
+    """
+    known = [fold.name for fold in offered]
+    for name in names:
+        if known == [""]:
+            raise UnknownNameError(
+                f"Task {task.name} has one train/test pairing and no folds to choose from; leave"
+                " --folds out."
+            )
+        if name not in known:
+            raise UnknownNameError(
+                f"Task {task.name} has no fold {name!r}; it has {', '.join(known)}."
+            )
+    return [fold for fold in offered if not names or fold.name in names]
+
+
+def _split_in_words(chosen: Sequence[Fold], offered: Sequence[Fold]) -> str:
+    """Name what is reported; more than three folds are counted if they are all there are."""
+    if len(chosen) > 3 and len(chosen) == len(offered):
+        return f"{len(chosen)} folds"
+    return "+".join(fold.test for fold in chosen)
 
 
 def _split_names(folds: Sequence[Fold], *, trains: bool) -> list[str]:
@@ -247,6 +308,52 @@ def _check_apart(task: Task, sets: FoldSets) -> None:
                 f"Item {both!r} of {task.name} is in {first} and in {second}; each must be in one"
                 " of them."
             )
+
+
+def _shared_groups(sets: FoldSets) -> Iterator[str]:
+    """Say where a test shares groups with what was learned or selected on: an inflated score.
+
+    A split that somebody published is run as it is; tasks whose splits keep groups whole refuse.
+    """
+    for what, other in (("train", sets.train), ("validation", sets.validation)):
+        if other is None:
+            continue
+        groups = {item.group for item in other.items if item.group is not None}
+        shared = [item.group for item in sets.test.items if item.group in groups]
+        if shared:
+            where = f"{sets.name}: " if sets.name else ""
+            yield (
+                f"{where}{len(shared)} of {len(sets.test)} test items are of groups that {what} has"
+                f" too, e.g. {shared[0]!r}"
+            )
+
+
+def _one_class(task: Task, folds: Sequence[FoldSets]) -> Iterator[str]:
+    """Say where training has nothing to tell apart; a probe will refuse it."""
+    if task.target != "class":
+        return
+    alike = [
+        fold
+        for fold in folds
+        if fold.train is not None and len({int(each) for each in fold.train.targets or ()}) == 1
+    ]
+    if alike:
+        names = ", ".join(fold.name for fold in alike if fold.name)
+        where = f"{names}: " if names else ""
+        yield f"{where}all train items are of one class; a classifier needs two to learn from"
+
+
+def _unseen_labels(task: Task, split: Split) -> Iterator[str]:
+    """Say which classes an average precision has nothing to say of."""
+    if task.target != "multilabel":
+        return
+    seen = {label for item in split.items for label in item.target}
+    unseen = [name for index, name in enumerate(split.classes) if index not in seen]
+    if unseen:
+        yield (
+            f"{len(unseen)} of {len(split.classes)} classes have no test item and are left out of"
+            f" the mean: {', '.join(unseen[:3])}{', ...' if len(unseen) > 3 else ''}"
+        )
 
 
 def _fingerprint(splits: Sequence[Split], classes: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rsbench.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, RootGuard
 from rsbench.data.lists import Row, read_table
+from rsbench.data.prepared import video_form
 from rsbench.data.sample import write_motion_segments
 from rsbench.errors import DataError
 from rsbench.specs import ClipSpec, Sample, Task
@@ -66,6 +67,7 @@ def read_csv(root: Path) -> OwnData:
         name=path.name,
         kind=kind,
         items=tuple(items[item_id] for item_id in sorted(items)),
+        media=video_form(path.parent),
         notes=tuple(notes),
     )
 

@@ -63,6 +63,8 @@ class OwnData:
     kind: Kind
     items: tuple[OwnItem, ...]
     """Sorted by id."""
+    media: str = "original"
+    """Form of the media, see `rsbench.data.prepared`."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -235,6 +237,7 @@ def _as_split(
         classes=data.classes,
         num_official=len(chosen),
         missing=missing,
+        media=data.media,
         notes=(*data.notes, *notes),
     )
 

@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 
 from rsbench.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, RootGuard
+from rsbench.data.prepared import video_form
 from rsbench.data.sample import write_photograph_crops
 from rsbench.errors import DataError
 from rsbench.specs import Sample, Task
@@ -73,6 +74,7 @@ def read_folder(root: Path) -> OwnData:
         name=root.name or str(root),
         kind=kind_of(sorted(items), of=str(root)),
         items=tuple(items[item_id] for item_id in sorted(items)),
+        media=video_form(root),
         notes=tuple(notes),
     )
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rsbench.data.examples import Example
 from rsbench.data.files import IMAGE_SUFFIXES, RootGuard
-from rsbench.data.layouts import LAYOUTS, Example
+from rsbench.data.layouts import LAYOUTS
 from rsbench.data.lists import read_class_names
 from rsbench.data.sample import photographs
 from rsbench.errors import DataError

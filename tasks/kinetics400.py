@@ -7,7 +7,8 @@ ids. The layouts that are read stand in `_kinetics`; without data, `kinetics400@
 
 from __future__ import annotations
 
-from ._kinetics import KineticsSet, kinetics_task
+from ._kinetics import kinetics_task
+from ._kinetics_places import KineticsSet
 
 
 def class_names() -> tuple[str, ...]:
@@ -32,4 +33,10 @@ TASK = kinetics_task(
     citation=(
         "Kay et al., The Kinetics Human Action Video Dataset, 2017, https://arxiv.org/abs/1705.06950"
     ),
+    shares_data_with={
+        "kinetics700": (
+            "most of the validation clips are in the train split of Kinetics-700 "
+            "(https://github.com/cvdfoundation/kinetics-dataset/issues/48)"
+        )
+    },
 )

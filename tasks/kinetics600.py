@@ -5,7 +5,8 @@ No canonical class list ships with rsbench: the classes are those of the lists f
 
 from __future__ import annotations
 
-from ._kinetics import KineticsSet, kinetics_task
+from ._kinetics import kinetics_task
+from ._kinetics_places import KineticsSet
 
 TASK = kinetics_task(
     KineticsSet(name="kinetics600", num_classes=600),
@@ -17,4 +18,10 @@ TASK = kinetics_task(
     citation=(
         "Carreira et al., A Short Note about Kinetics-600, 2018, https://arxiv.org/abs/1808.01340"
     ),
+    shares_data_with={
+        "kinetics700": (
+            "many of the validation clips are in the train split of Kinetics-700 "
+            "(Carreira et al. 2019, https://arxiv.org/abs/1907.06987)"
+        )
+    },
 )

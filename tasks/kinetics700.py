@@ -5,7 +5,8 @@ No canonical class list ships with rsbench: the classes are those of the lists f
 
 from __future__ import annotations
 
-from ._kinetics import KineticsSet, kinetics_task
+from ._kinetics import kinetics_task
+from ._kinetics_places import KineticsSet
 
 TASK = kinetics_task(
     KineticsSet(name="kinetics700", num_classes=700),

@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rsbench_tasks import kinetics400, kinetics600, kinetics700
-from rsbench_tasks._kinetics import KineticsSet, load_kinetics
+from rsbench_tasks._kinetics import load_kinetics
+from rsbench_tasks._kinetics_places import KineticsSet
 
-from rsbench.data.layouts import untested_layouts
+from rsbench import cells
+from rsbench.data.examples import Example
+from rsbench.data.layouts import LAYOUTS, untested_layouts
+from rsbench.data.prepared import UNKNOWN_RATE
 from rsbench.errors import DataError
 from rsbench.specs import ClipSpec, Fold, Views
+from rsbench.weights.choosing import ChosenWeights
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -193,6 +199,37 @@ def test_two_folders_for_one_split_are_refused(tmp_path):
         _load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    # DeepMind's archive, mmaction2's download_annotations.sh.
+    ["kinetics400/validate.csv", "annotations/kinetics_val.csv"],
+)
+def test_official_csvs_are_found_where_archives_and_scripts_put_them(tmp_path, name):
+    _write(tmp_path, name, HEADER, "abseiling,a,0,10,val")
+    _touch(tmp_path, "val/a_000000_000010.mp4")
+
+    assert len(_load(tmp_path).items) == 1
+
+
+@pytest.mark.parametrize("folder", ["replacement/replacement_for_corrupted_k400", "replacement"])
+@pytest.mark.parametrize("media", ["val/", ""])
+def test_a_replacement_goes_before_the_corrupted_file(tmp_path, folder, media):
+    # github.com/cvdfoundation/kinetics-dataset has an archive of its own for corrupted clips.
+    _write(
+        tmp_path, "val.csv", HEADER, "abseiling,a,0,10,val", "abseiling,b,0,10,val",
+        "abseiling,c,0,10,val",
+    )  # fmt: skip
+    _touch(tmp_path, f"{media}a_000000_000010.mp4", f"{media}b_000000_000010.mp4")
+    _touch(tmp_path, *(f"{folder}/{name}_000000_000010.mp4" for name in "bcz"))
+
+    split = _load(tmp_path)
+
+    names = [item.source.relative_to(tmp_path).parent.as_posix() for item in split.items]
+    assert names == [media.rstrip("/") or ".", folder, folder]
+    assert "2 clips are replacements of corrupted ones" in split.notes
+    assert not any("left out" in note for note in split.notes)
+
+
 # ---------------------------------------------------------------------------- path label lists
 
 
@@ -298,7 +335,133 @@ def test_an_absolute_path_inside_the_root_is_read(tmp_path):
     _touch(tmp_path, "val/b.mp4")
     _write(tmp_path, "val.csv", f"{tmp_path}/val/b.mp4 0")
 
-    assert _labels(_load(tmp_path)) == {"b": "abseiling"}
+    split = _load(tmp_path)
+
+    assert _labels(split) == {"b": "abseiling"}
+    assert not any("are read below the root" in note for note in split.notes)
+
+
+@pytest.mark.parametrize("separator", [" ", ","])
+def test_absolute_paths_of_another_machine_are_read_below_the_root(tmp_path, separator):
+    # SlowFast's DATASET.md: "path_to_video_1 label_1" with PATH_LABEL_SEPARATOR " " or ",".
+    prefix = "/home/alice/my data/k400"
+    _write(
+        tmp_path, "val.csv", *(f"{prefix}/val/{name}.mp4{separator}{label}"
+                               for name, label in (("abseiling/a", 0), ("abseiling/b", 0))),
+    )  # fmt: skip
+    _touch(tmp_path, "val/abseiling/b.mp4")
+
+    split = _load(tmp_path)
+
+    assert _labels(split) == {"b": "abseiling"}
+    assert split.missing == ("a",)
+    assert f"paths of val.csv are read below the root without {prefix}" in split.notes
+
+
+def test_a_path_of_a_third_machine_is_refused_by_its_line(tmp_path):
+    _write(tmp_path, "val.csv", "/home/alice/val/a.mp4 0", "/home/bob/val/b.mp4 0")
+    _touch(tmp_path, "val/a.mp4")
+
+    with pytest.raises(DataError, match=r"val.csv, line 2: '/home/bob/val/b.mp4' must lie below"):
+        _load(tmp_path)
+
+
+# ---------------------------------------------------------------------------- frame folders
+
+
+def test_a_list_of_frame_folders_is_read(tmp_path):
+    # mmaction2, tools/data/kinetics: kinetics400_val_list_rawframes.txt of `folder frames label`.
+    LAYOUTS["kinetics mmaction2 rawframes"](
+        tmp_path,
+        [
+            Example(
+                split=split, label=label, source=f"{split[:5]}-{label[:5]}", start_seconds=0,
+                end_seconds=10, pixels=np.zeros((3, 32, 32, 3), dtype=np.uint8),
+            )
+            for split in ("train", "validation")
+            for label in ("yoga", "zumba")
+        ],
+        ["yoga", "zumba"],
+    )  # fmt: skip
+
+    split = kinetics400.TASK.load(tmp_path, "validation")
+
+    assert _labels(split) == {
+        "valid-yoga_000000_000010": "yoga",
+        "valid-zumba_000000_000010": "zumba",
+    }
+    assert split.media == "frames"
+    assert all(item.source.is_dir() and item.num_frames_listed == 3 for item in split.items)
+    assert [item.group for item in split.items] == ["valid-yoga", "valid-zumba"]
+
+
+def test_frames_are_read_where_the_videos_of_another_list_are_not_there(tmp_path):
+    _write(tmp_path, "annotations/kinetics_val.csv", HEADER, "abseiling,a,0,10,val")
+    _write(tmp_path, "kinetics400_val_list_videos.txt", "abseiling/a_000000_000010.mp4 0")
+    _write(tmp_path, "kinetics400_val_list_rawframes.txt", "abseiling/a_000000_000010 300 0")
+    _touch(tmp_path, "rawframes_val/abseiling/a_000000_000010/img_00001.jpg")
+
+    frames = _load(tmp_path)
+    _touch(tmp_path, "videos_val/abseiling/a_000000_000010.mp4")
+    videos = _load(tmp_path)
+
+    assert (frames.media, videos.media) == ("frames", "original")
+    assert [item.id for item in frames.items] == [item.id for item in videos.items]
+    assert any(note.endswith("not read, kinetics400_val_list_rawframes.txt is")
+               for note in frames.notes)  # fmt: skip
+
+
+def test_a_stray_video_does_not_hide_the_frames_of_all_clips(tmp_path):
+    names = [f"{each}_000000_000010" for each in "abc"]
+    _write(tmp_path, "kinetics400_val_list_videos.txt", *(f"abseiling/{n}.mp4 0" for n in names))
+    _write(tmp_path, "kinetics400_val_list_rawframes.txt", *(f"abseiling/{n} 9 0" for n in names))
+    _touch(tmp_path, *(f"rawframes_val/abseiling/{name}/img_00001.jpg" for name in names))
+    _touch(tmp_path, f"videos_val/abseiling/{names[0]}.mp4")
+
+    split = _load(tmp_path)
+
+    assert [item.id for item in split.items] == names
+    assert split.missing == ()
+    assert "1 clips that kinetics400_val_list_videos.txt names not read" in split.notes
+    # Videos that are all there go before frames that are, too.
+    _touch(tmp_path, *(f"videos_val/abseiling/{name}.mp4" for name in names))
+    assert _load(tmp_path).media == "original"
+
+
+def test_frames_of_a_prepared_root_are_told_from_others_and_their_rate_is_not_known(tmp_path):
+    _write(tmp_path, "val_list_rawframes.txt", "abseiling/a 300 0")
+    _touch(tmp_path, "rawframes/abseiling/a/img_00001.jpg")
+    assert _load(tmp_path).media == "frames"
+    _write(tmp_path, "rsbench-prepared.json", '{"short_side": 256}')
+
+    split = _load(tmp_path)
+
+    assert split.media == "frames-short-256"
+    assert UNKNOWN_RATE in split.notes
+    assert "assume 30 a second" in UNKNOWN_RATE
+
+
+@pytest.mark.parametrize("task", [kinetics400.TASK, kinetics600.TASK], ids=lambda task: task.name)
+def test_what_kinetics_700_learned_from_is_partly_tested_by_the_older_sets(task):
+    # Carreira et al. 2019 (arXiv:1907.06987): not safe to train on 700 and evaluate on 600;
+    # for 400 cvdfoundation/kinetics-dataset, issue 48.
+    assert set(task.shares_data_with) == {"kinetics700"}
+    assert kinetics700.TASK.shares_data_with == {}
+
+
+def test_a_permuted_list_of_frame_folders_is_caught(tmp_path):
+    _write(tmp_path, "val_list_rawframes.txt", "abseiling/a 300 1")
+    _touch(tmp_path, "rawframes/abseiling/a/img_00001.jpg")
+
+    with pytest.raises(DataError, match=r"line 1: the path says 'abseiling' \(class 0\)"):
+        _load(tmp_path)
+
+
+def test_prepared_copies_are_another_form_of_media(tmp_path):
+    _touch(tmp_path, "val/abseiling/a.mp4")
+    _write(tmp_path, "rsbench-prepared.json", '{"short_side": 320, "finished": true}')
+
+    assert _load(tmp_path).media == "short-320"
 
 
 def test_a_path_listed_twice_is_refused_by_both_lines(tmp_path):
@@ -493,3 +656,27 @@ def test_three_real_clips_in_a_class_folder_are_the_validation_split():
     assert sorted(_labels(split)) == ["R6llTwEh07w", "SOX5yA1l24A", "WUzgd7C1pWA"]
     assert set(_labels(split).values()) == {"using segway"}
     assert split.num_official == 19907
+
+
+@pytest.mark.parametrize("has_data", [True, False], ids=["real data", "the sample"])
+def test_a_run_with_weights_of_kinetics_700_says_what_they_know(tmp_path, monkeypatch, has_data):
+    def choose(backbone, name, *, cache_root):
+        return ChosenWeights(name="mine", input=backbone.input, trained_on=("kinetics700",))
+
+    monkeypatch.setattr(cells, "choose_weights", choose)
+    for split in ("train", "val"):
+        for label in ("abseiling", "yoga"):
+            _touch(tmp_path, *(f"data/{split}/{label}/{split}{label}{n}.mp4" for n in range(4)))
+    cell = cells.prepare(
+        cells.RunRequest(
+            task="kinetics400" if has_data else "kinetics400@sample",
+            data=tmp_path / "data" if has_data else None,
+            backbone="tiny_2d",
+            protocol="linear_probe",
+            results=tmp_path / "results",
+            cache_root=tmp_path / "cache",
+        )
+    )
+
+    said = "weights that learned on kinetics700 know this task's data through it: "
+    assert any(note.startswith(said) for note in cell.gathered.notes) == has_data

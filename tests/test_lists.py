@@ -11,7 +11,9 @@ from rsbench.data.lists import (
     normal_class_name,
     read_class_names,
     read_clip_csv,
+    read_flags,
     read_path_labels,
+    read_paths,
     read_table,
     source_of_clip,
 )
@@ -84,6 +86,35 @@ def test_text_that_is_not_utf8_is_refused_by_its_line(tmp_path):
 def test_a_binary_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="NUL bytes"):
         read_path_labels(_file(tmp_path, b"a.mp4 1\n\0\0"))
+
+
+def test_a_name_that_starts_with_a_hash_is_no_comment(tmp_path):
+    # "#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi" is a clip of HMDB51.
+    path = _file(tmp_path, "# a.mp4 1\n#b\n#20_Rhythm.avi 3\n")
+
+    assert _pairs(path) == [("#20_Rhythm.avi", "3")]
+
+
+def test_paths_may_come_without_labels(tmp_path):
+    path = _file(tmp_path, "Archery/v_Archery_g01_c01.avi\nYoYo/v_YoYo_g01_c01.avi 101\n")
+
+    assert [(line.path, line.label, line.index) for line in read_paths(path)] == [
+        ("Archery/v_Archery_g01_c01.avi", "", None),
+        ("YoYo/v_YoYo_g01_c01.avi", "101", 101),
+    ]
+    with pytest.raises(DataError, match=r"list.txt, line 1: a line must be 'path label'"):
+        read_paths(_file(tmp_path, "Archery\n"))
+
+
+def test_a_flag_is_what_stands_after_the_last_blank(tmp_path):
+    path = _file(tmp_path, "#20 a.avi 1 \r\n\n(x)'s_[y];.avi 2\n")
+
+    assert [(line.path, line.label) for line in read_flags(path)] == [
+        ("#20 a.avi", "1"),
+        ("(x)'s_[y];.avi", "2"),
+    ]
+    with pytest.raises(DataError, match=r"list.txt, line 1: a line must be 'name flag'"):
+        read_flags(_file(tmp_path, "a.avi\n"))
 
 
 # ---------------------------------------------------------------------------- official CSVs

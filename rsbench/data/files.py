@@ -8,7 +8,7 @@ that nobody else can make again.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rsbench.errors import DataError
@@ -50,6 +50,15 @@ class RootGuard:
         Raises:
             DataError: The entry has a ``..`` part or leaves the root, itself or through a link.
         """
+        return self._locate(entry, bases=bases, where=where, is_wanted=Path.is_file)
+
+    def locate_folder(self, entry: str, *, bases: Sequence[Path], where: str) -> Path | None:
+        """Find the folder that a list entry names; else as `locate`."""
+        return self._locate(entry, bases=bases, where=where, is_wanted=Path.is_dir)
+
+    def _locate(
+        self, entry: str, *, bases: Sequence[Path], where: str, is_wanted: Callable[[Path], bool]
+    ) -> Path | None:
         if not entry.strip() or any(character in entry for character in "\0\r\n"):
             raise DataError(f"{where}: a path must be given, got {entry!r}; mend or drop the line")
         if ".." in PurePosixPath(entry).parts:
@@ -63,7 +72,7 @@ class RootGuard:
             candidate = base / entry
             try:
                 self._refuse_outside(candidate, entry=entry, where=where)
-                if candidate.is_file():
+                if is_wanted(candidate):
                     return candidate
             except OSError as error:
                 raise DataError(
@@ -98,6 +107,15 @@ class RootGuard:
         """
         self._refuse_outside(folder, entry=folder.name, where=str(folder.parent))
         return [path for path, is_folder in self._entries(folder) if is_folder]
+
+    def files(self, folder: Path) -> list[Path]:
+        """List the visible files directly in a folder, sorted by name.
+
+        Raises:
+            DataError: One of them is a link that leaves the root.
+        """
+        self._refuse_outside(folder, entry=folder.name, where=str(folder.parent))
+        return [path for path, is_folder in self._entries(folder) if not is_folder]
 
     def _walk_into(self, folder: Path, ancestors: tuple[str, ...], found: list[Path]) -> None:
         for path, is_folder in self._entries(folder):

@@ -8,52 +8,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from rsbench.data.lists import clip_id
+from rsbench.data.annotated_layouts import ANNOTATED_LAYOUTS
+from rsbench.data.examples import FRAMES_PER_SECOND, Example, Writer, write_frames, write_media
+from rsbench.data.official_layouts import OFFICIAL_LAYOUTS
 
 if TYPE_CHECKING:
     import numpy as np
-
-FRAMES_PER_SECOND = 15
-"""Of every video written here."""
-
-_ENCODER_OPTIONS = {"crf": "10", "preset": "veryfast", "threads": "1"}
-"""Near lossless: what coding adds to a frame must not tell in which direction time runs. One
-thread:
-the bytes do not depend on the machine's cores."""
-
-
-SplitWord = Literal["train", "validation", "test", ""]
-"""Empty for data without splits."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """One labelled picture or video, not yet on disk."""
-
-    split: SplitWord
-    label: str
-    """Class name."""
-    source: str
-    """What it was cut from: the YouTube id of a Kinetics clip, the group of own data."""
-    start_seconds: int
-    """Of the segment of its source; (source, start) is unique."""
-    end_seconds: int
-    pixels: np.ndarray
-    """uint8 (H, W, 3) for a picture, (T, H, W, 3) for a video."""
-
-    @property
-    def id(self) -> str:
-        """Its name in the official layout of Kinetics."""
-        return clip_id(self.source, self.start_seconds, self.end_seconds)
-
-
-Writer = Callable[[Path, Iterable[Example], Sequence[str]], None]
-"""(root, examples, class names in index order): writes below an existing empty folder."""
 
 
 def write_kinetics_csv_flat(
@@ -84,7 +48,7 @@ def write_kinetics_class_folders(
     _write_class_names(root, classes)
     for example in examples:
         folder = root / _folder(example) / example.label.replace(" ", "_")
-        _write_media(folder / example.id, example.pixels)
+        write_media(folder / example.id, example.pixels)
 
 
 def write_path_label_list(root: Path, examples: Iterable[Example], classes: Sequence[str]) -> None:
@@ -97,7 +61,7 @@ def write_path_label_list(root: Path, examples: Iterable[Example], classes: Sequ
     for example in examples:
         folder = _folder(example)
         relative = f"{example.label}/{example.id}"
-        written = _write_media(root / f"videos_{folder}" / relative, example.pixels)
+        written = write_media(root / f"videos_{folder}" / relative, example.pixels)
         index = list(classes).index(example.label)
         lines.setdefault(folder, []).append(f"{relative}{written.suffix} {index}\n")
     for folder, content in lines.items():
@@ -105,11 +69,32 @@ def write_path_label_list(root: Path, examples: Iterable[Example], classes: Sequ
         path.write_text("".join(content), encoding="utf-8")
 
 
+def write_kinetics_rawframes(
+    root: Path, examples: Iterable[Example], classes: Sequence[str]
+) -> None:
+    """Write ``kinetics400_{train,val}_list_rawframes.txt`` and ``rawframes_{train,val}/``.
+
+    A line is `folder frames index`; a folder holds ``img_00001.jpg`` and so on.
+    """
+    _write_class_names(root, classes)
+    lines: dict[str, list[str]] = {}
+    for example in examples:
+        folder = _folder(example)
+        relative = f"{example.label}/{example.id}"
+        place = root / f"rawframes_{folder}" / relative
+        write_frames(place, example.pixels, form="img_{:05}.jpg")
+        index = list(classes).index(example.label)
+        lines.setdefault(folder, []).append(f"{relative} {len(example.pixels)} {index}\n")
+    for folder, content in lines.items():
+        path = root / f"kinetics400_{folder}_list_rawframes.txt"
+        path.write_text("".join(content), encoding="utf-8")
+
+
 def write_class_folders(root: Path, examples: Iterable[Example], classes: Sequence[str]) -> None:
     """Write ``[split/]<class>/<name>`` with .png pictures or .mp4 videos."""
     for example in examples:
         folder = root / example.split if example.split else root
-        _write_media(folder / example.label / example.id, example.pixels)
+        write_media(folder / example.label / example.id, example.pixels)
 
 
 def write_imagenet_folders(root: Path, examples: Iterable[Example], classes: Sequence[str]) -> None:
@@ -142,7 +127,7 @@ def write_csv_file(root: Path, examples: Iterable[Example], classes: Sequence[st
         by_source.setdefault(example.source, []).append(example)
     rows: list[tuple[str, ...]] = [("path", "label", "start", "end", "group")]
     for source, segments in by_source.items():
-        written = _write_media(
+        written = write_media(
             root / "media" / source, _joined([segment.pixels for segment in segments])
         )
         frame = 0
@@ -162,9 +147,12 @@ LAYOUTS: Mapping[str, Writer] = MappingProxyType(
         "kinetics csv, trimmed": write_kinetics_csv_trimmed,
         "kinetics class folders": write_kinetics_class_folders,
         "path label list": write_path_label_list,
+        "kinetics mmaction2 rawframes": write_kinetics_rawframes,
         "class folders": write_class_folders,
         "imagenet folders": write_imagenet_folders,
         "csv file": write_csv_file,
+        **OFFICIAL_LAYOUTS,
+        **ANNOTATED_LAYOUTS,
     }
 )
 """Writers by the layout's name."""
@@ -187,7 +175,7 @@ def _write_clip_csvs(
     rows: dict[str, list[tuple[str | int, ...]]] = {}
     for example in examples:
         folder = _folder(example)
-        _write_media(place(root / folder, example), example.pixels)
+        write_media(place(root / folder, example), example.pixels)
         bounds = (example.start_seconds, example.end_seconds)
         rows.setdefault(folder, []).append((example.label, example.source, *bounds, folder))
     (root / lists).mkdir(exist_ok=True)
@@ -206,20 +194,6 @@ def _folder(example: Example) -> str:
 def _write_class_names(root: Path, classes: Sequence[str]) -> None:
     """Write ``classes.txt``, by which a root says that its classes are its own."""
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-
-
-def _write_media(stem: Path, pixels: np.ndarray) -> Path:
-    from rsbench.media.image import write_image
-    from rsbench.media.video import write_video
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    if pixels.ndim == 3:
-        path = stem.with_name(stem.name + ".png")
-        write_image(path, pixels)
-    else:
-        path = stem.with_name(stem.name + ".mp4")
-        write_video(path, pixels, fps=FRAMES_PER_SECOND, options=_ENCODER_OPTIONS)
-    return path
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ import difflib
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,9 @@ class ListedPath:
     where: str
     path: str
     label: str
-    """A class name or the digits of a class index, as written."""
+    """A class name or the digits of a class index, as written; empty where a list has none."""
+    num_frames: int | None = None
+    """Of a folder of frames, as the list claims; None for a video."""
 
     @property
     def index(self) -> int | None:
@@ -233,20 +235,64 @@ def read_path_labels(path: Path) -> tuple[ListedPath, ...]:
     """Read a list of `path label` lines, separated by blanks, a comma or a tab.
 
     The path ends at the last video ending (".mp4", ...) that a separator follows, so that paths and
-    class names may hold blanks and commas. Either may be quoted. Blank lines and lines that start
-    with "#" are left out.
+    class names may hold blanks and commas. Either may be quoted. Blank lines and comments, which
+    start with "#" and name no video (some of HMDB51 start so too), are left out.
 
     Raises:
         DataError: A line has no path of a video, or no label.
     """
+    return tuple(
+        ListedPath(where=where, path=name, label=label)
+        for line, where in _path_lines(path)
+        for name, label in [_split_path_label(line, where=where)]
+    )
+
+
+def read_paths(path: Path) -> tuple[ListedPath, ...]:
+    """Read a list of paths, one a line, that may have labels or not (UCF101's test lists).
+
+    Read as `read_path_labels` does; a path without label gets an empty one.
+
+    Raises:
+        DataError: A line has no path of a video.
+    """
     listed = []
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
-        line, where = text.strip(), f"{path.name}, line {number}"
-        if not line or line.startswith("#"):
-            continue
-        name, label = _split_path_label(line, where=where)
+    for line, where in _path_lines(path):
+        is_bare = _BARE_PATH.match(line) is not None and not line.startswith('"')
+        name, label = (line, "") if is_bare else _split_path_label(line, where=where)
         listed.append(ListedPath(where=where, path=name, label=label))
     return tuple(listed)
+
+
+def read_flags(path: Path) -> tuple[ListedPath, ...]:
+    """Read a list of `name flag` lines (HMDB51's); the flag is what stands after the last blank.
+
+    Unlike in other lists a line that starts with "#" is a name.
+
+    Raises:
+        DataError: A line has no flag.
+    """
+    listed = []
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
+        if not text.strip():
+            continue
+        where = f"{path.name}, line {number}"
+        name, _, flag = text.strip().rpartition(" ")
+        if not name.strip():
+            raise DataError(
+                f"{where}: a line must be 'name flag', got {text[:120]!r}; correct it or drop it"
+            )
+        listed.append(ListedPath(where=where, path=name.strip(), label=flag))
+    return tuple(listed)
+
+
+def _path_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Give each line that names a file, and where it stands."""
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
+        line = text.strip()
+        is_comment = line.startswith("#") and (line[1:2].isspace() or not _PATH_LABEL.match(line))
+        if line and not is_comment:
+            yield line, f"{path.name}, line {number}"
 
 
 def _split_path_label(line: str, *, where: str) -> tuple[str, str]:
@@ -255,7 +301,7 @@ def _split_path_label(line: str, *, where: str) -> tuple[str, str]:
     if match is None or (not quoted and _BARE_PATH.match(line)):
         raise DataError(
             f"{where}: a line must be 'path label' with a video file ({'.mp4, .mkv, .webm, ...'}) "
-            f"and a class, got {line[:120]!r}; lists of frame folders are not read"
+            f"and a class, got {line[:120]!r}; correct it or drop the line"
         )
     return match["path"].strip(), match["label"].strip().strip('"').strip()
 

@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rsbench.data import layouts
-from rsbench.data.layouts import LAYOUTS, Example, SplitWord
+from rsbench.data import annotated_layouts, examples, layouts, official_layouts
+from rsbench.data.examples import Example, SplitWord
+from rsbench.data.layouts import LAYOUTS
 from rsbench.digests import digest_file, digest_json
 from rsbench.errors import DiskError
 from rsbench.specs import Task
@@ -312,7 +313,9 @@ def _cache_name(task: Task) -> str:
         arguments.append([repr(write.args), repr(sorted(write.keywords.items()))])
         write = write.func
     code = getattr(write, "__code__", None)
-    sources = {__file__, layouts.__file__, code.co_filename if code else __file__}
+    modules = (annotated_layouts, examples, layouts, official_layouts)
+    sources = {__file__, *(str(module.__file__) for module in modules)}
+    sources.add(code.co_filename if code else __file__)
     parts = {
         "arguments": arguments,
         "writer": getattr(write, "__qualname__", type(write).__qualname__),

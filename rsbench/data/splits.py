@@ -145,6 +145,9 @@ def hold_out(
             if candidates:
                 take(min(candidates, key=len))
     kept = tuple(row for row in range(len(targets)) if row not in held)
+    if groups is not None:
+        shared = {groups[row] for row in kept} & {groups[row] for row in held} - {None}
+        assert not shared, "a group is held out whole: its clips would tell each other's classes"
     return HeldOut(kept=kept, held=tuple(sorted(held)))
 
 

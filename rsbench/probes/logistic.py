@@ -131,21 +131,16 @@ def fit_path(
         DataError: Fewer than two classes have examples.
         RsbenchError: A feature is not finite.
     """
-    if not np.isfinite(features_ND).all():
-        bad = int((~np.isfinite(features_ND).all(axis=1)).sum())
-        raise RsbenchError(
-            f"Features must be finite; {bad} of {len(features_ND)} examples have NaN or infinity:"
-            " look at the network's outputs, or run it in float32."
-        )
+    refuse_unless_finite(features_ND)
     present, relabelled = np.unique(labels_N, return_inverse=True)
     if len(present) < 2:
         raise DataError(
             "A classifier needs examples of at least two classes to train on; there are"
             f" {len(labels_N)} examples of {len(present)}: add data of other classes."
         )
-    num_threads = 1 if features_ND.size * len(present) < _WORTH_THREADS else None
+    num_threads = threads_worth(features_ND.size * len(present))
     with threadpool_limits(num_threads):
-        features, basis = _in_own_span(features_ND.astype(np.float64))
+        features, basis = in_own_span(features_ND.astype(np.float64))
     solver = _solver(tolerance=tolerance, max_iterations=max_iterations)
     for c in sorted(cs):
         solver.set_params(C=2 * c if len(present) == 2 else c)
@@ -188,8 +183,30 @@ def objective(
     return float(losses.sum() + (solution.weight_KD**2).sum() / (2 * solution.c))
 
 
-def _in_own_span(features_ND: Array) -> tuple[Array, Array | None]:
-    """Give coordinates (N, r) and a basis (D, r) of the span of the examples, or None as it is."""
+def refuse_unless_finite(features_ND: npt.NDArray[np.floating]) -> None:
+    """Refuse features (N, D) with NaN or infinity.
+
+    Raises:
+        RsbenchError: Some are not finite; says how many examples.
+    """
+    if not np.isfinite(features_ND).all():
+        bad = int((~np.isfinite(features_ND).all(axis=1)).sum())
+        raise RsbenchError(
+            f"Features must be finite; {bad} of {len(features_ND)} examples have NaN or infinity:"
+            " look at the network's outputs, or run it in float32."
+        )
+
+
+def threads_worth(products: int) -> int | None:
+    """Say how many threads a pass of N x D x K products is given: 1, or None for all there are."""
+    return 1 if products < _WORTH_THREADS else None
+
+
+def in_own_span(features_ND: Array) -> tuple[Array, Array | None]:
+    """Give coordinates (N, r) and a basis (D, r) of the span of the examples.
+
+    With at least as many examples as features they are given as they are, and None.
+    """
     num_examples, width = features_ND.shape
     if num_examples >= width:
         return features_ND, None
