@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from safetensors.numpy import load, save
 
 from rsbench.errors import RecordError
 from rsbench.records import heads
+from rsbench.weights.shelf import metadata_of
 
 CLASSES = ("cat", "dög", "ox")
 
@@ -51,6 +54,46 @@ def test_equal_heads_are_equal_bytes() -> None:
     folds = {"one": arrays(1), "two": arrays(2)}
 
     assert len({heads.to_bytes(folds, classes=CLASSES) for _ in range(20)}) == 1
+
+
+HISTORY = heads.History(
+    task="ucf101",
+    version=3,
+    before=("kinetics400",),
+    is_complete=True,
+    # The smallest and the largest of 8 bytes, and one that no float64 holds.
+    learned={"one": {2**64 - 1, 0, 2**53 + 1}, "two": set()},
+)
+
+
+@pytest.mark.parametrize("fold", ["one", "two"])
+def test_what_was_learned_comes_back_by_fold(tmp_path: Path, fold: str) -> None:
+    path = tmp_path / "head"
+    folds = {"one": arrays(1), "two": arrays(2)}
+    path.write_bytes(heads.to_bytes(folds, classes=CLASSES, history=HISTORY))
+
+    found = heads.read_history(path, metadata_of(path), fold=fold)
+
+    assert found == replace(HISTORY, learned={fold: frozenset(HISTORY.learned[fold])})
+
+
+@pytest.mark.parametrize("fold", ["one", ""])
+def test_what_was_learned_is_no_array_of_the_head_and_equal_histories_are_equal_bytes(
+    fold: str,
+) -> None:
+    history = replace(HISTORY, learned={fold: {3, 1, 2}})
+    again = replace(HISTORY, learned={fold: [1, 2, 3]})
+    content = heads.to_bytes({fold: arrays()}, classes=CLASSES, history=history)
+
+    assert_same(dict(heads.from_bytes(content, fold=fold, where="head").arrays), arrays())
+    assert content == heads.to_bytes({fold: arrays()}, classes=CLASSES, history=again)
+
+
+def test_a_head_without_history_says_none(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    path.write_bytes(heads.to_bytes({"": arrays()}, classes=CLASSES))
+
+    assert heads.read_history(path, metadata_of(path), fold="") is None
 
 
 def test_each_fold_has_its_own_arrays() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +37,8 @@ UNKNOWN_INPUT = "preprocessing is the network's own, not known to be the file's"
 """What is noted of a file that says nothing of what its network was shown."""
 UNKNOWN_START = "started from weights of unknown training"
 """What is noted of a fine-tuning from a file: what that has seen stands in no list."""
+NO_HISTORY = "too old to say which items the network learned on"
+"""What is noted of a fine-tuned file that was written before such files said so."""
 _TRAINING_OPTIONS = ("dropout", "stochastic_depth")
 """Options of backbones that act in training alone: with and without them it is one network."""
 
@@ -54,7 +59,18 @@ class ChosenWeights:
     """Of the file, as a record beside it says; `known` and its pin say their own."""
     began_verified: bool = True
     """Of a fine-tuned file: whether what it started from was verified, or was random."""
+    fold: str | None = None
+    """Of a fine-tuned file with one network for each of several folds: whose it is."""
     trained_on: tuple[str, ...] = ()
+    """Tasks, "TASK:FOLD" where a network learned in one fold of several."""
+    is_history_known: bool = True
+    """Of a fine-tuned file: whether `trained_on` names every fold that its network learned in."""
+    learned: frozenset[int] = frozenset()
+    """Of a fine-tuned file: a key for each item that its network learned on, now or before
+    (`rsbench.weights.history.item_key`); empty where the file is too old to say."""
+    learned_ids: frozenset[str] = frozenset()
+    """The same as ids, of the last of `trained_on`: for files too old to say more, where rsbench
+    made the folds and the record beside them keeps these."""
     notes: tuple[str, ...] = ()
     """What a reader of the number must know of the choice."""
     flat: Flat | None = None
@@ -75,8 +91,9 @@ def choose_weights(backbone: Backbone, name: str, *, cache_root: Path) -> Chosen
     Args:
         backbone: The network they are for.
         name: "none", the name of one of the backbone's known weights, "pretrained" for the first
-            of them, a file, or the record of a fine-tuning; for a video network also "inflate:"
-            before one of its image network's.
+            of them, a file, or the record of a fine-tuning, with ":FOLD" after either where it
+            left one network a fold; for a video network also "inflate:" before one of its image
+            network's.
         cache_root: Where known weights are looked for (`rsbench.weights.shelf`).
 
     Raises:
@@ -185,7 +202,7 @@ def hold_conversion(place: Place) -> HeldTo:
 
 
 def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
-    path = Path(name)
+    path, fold = _path_and_fold(name)
     own = network_name(backbone.name)
     found = is_there(path)
     if found and (kind := foreign_kind(path)):
@@ -204,7 +221,12 @@ def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeig
         path = _left_by(path)
     metadata = shelf.metadata_of(path)
     if heads.FACTS in metadata:
-        return _fine_tuned(backbone, path)
+        return _fine_tuned(backbone, path, metadata, _fold_of(path, metadata, fold))
+    if fold is not None:
+        raise WeightsError(
+            f"{path} must be what a run left with one network a fold, to be asked for {fold!r}, and"
+            " is not: leave the fold out."
+        )
     made_for = metadata.get(MADE_FOR, own)
     if made_for != own:
         raise WeightsError(
@@ -215,6 +237,32 @@ def _from_file(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeig
     if declared is not None:
         return declared
     return ChosenWeights(name=path.name, input=backbone.input, path=path, notes=(UNKNOWN_INPUT,))
+
+
+def _path_and_fold(name: str) -> tuple[Path, str | None]:
+    """Take ":FOLD" off the name of a file; a file whose own name ends so goes before."""
+    before, colon, fold = name.rpartition(":")
+    if colon and before and fold and not is_there(Path(name)) and Path(before).is_file():
+        return Path(before), fold
+    return Path(name), None
+
+
+def _fold_of(path: Path, metadata: Mapping[str, str], asked: str | None) -> str:
+    """Say which fold's network of a fine-tuned file is taken; empty where there were no folds.
+
+    Raises:
+        WeightsError: It has several and none was asked for, or not the one that was.
+    """
+    folds = heads.fold_names(metadata, where=path.name)
+    if asked is not None and asked not in folds:
+        names = ", ".join(filter(None, folds)) or "one network only, without a name"
+        raise WeightsError(f"{path} has no network of the fold {asked!r}: it has {names}.")
+    if asked is None and len(folds) > 1:
+        raise WeightsError(
+            f"{path} must hold one fine-tuned network to be taken as weights and has one for each"
+            f" of {', '.join(folds)}: name one, as {path}:{folds[0]}."
+        )
+    return folds[0] if asked is None else asked
 
 
 def _declared(backbone: Backbone, path: Path, *, cache_root: Path) -> ChosenWeights | None:
@@ -257,15 +305,33 @@ def _left_by(record: Path) -> Path:
     return record.with_name(name)
 
 
-def _fine_tuned(backbone: Backbone, path: Path) -> ChosenWeights:
-    """Take what a finished run left, seen through the input that its record tells of."""
+def _fine_tuned(
+    backbone: Backbone, path: Path, metadata: Mapping[str, str], fold: str
+) -> ChosenWeights:
+    """Take what a finished run left, seen through the input that its record tells of.
+
+    What it learned on stands in the file itself: a copy without its record must not lose it.
+    """
+    # Two networks of one file must not stand under one name in a table.
+    name = f"{path.name}:{fold}" if fold else path.name
+    history = heads.read_history(path, metadata, fold=fold)
+    age = (f"{path.name} is {NO_HISTORY}",) if history is None else ()
     stem = path.name.removesuffix(f".{store.HEAD_SUFFIX}")
     beside = path.with_name(f"{stem}.json")
     if stem == path.name or not beside.is_file():
         note = (
             f"{path.name} has no record beside it that tells its input; the backbone's own is taken"
         )
-        return ChosenWeights(name=path.name, input=backbone.input, path=path, notes=(note,))
+        return ChosenWeights(
+            name=name,
+            input=backbone.input,
+            path=path,
+            fold=fold or None,
+            trained_on=() if history is None else _trained_on(history, fold),
+            is_history_known=not fold if history is None else history.is_complete,
+            learned=frozenset() if history is None else frozenset(history.learned[fold]),
+            notes=(note, *age),
+        )
     record = store.read(beside)
     if network_name(record.backbone.name) != network_name(backbone.name):
         raise WeightsError(
@@ -279,15 +345,40 @@ def _fine_tuned(backbone: Backbone, path: Path) -> ChosenWeights:
     began = record.weights
     is_unknown = not began.trained_on and began.name != RANDOM
     started = (UNKNOWN_START,) if is_unknown and UNKNOWN_START not in began.notes else ()
+    if history is None:
+        history = heads.History(
+            task=record.task.name,
+            version=record.task.version,
+            before=began.trained_on,
+            is_complete=True,
+            learned={fold: frozenset()},
+        )
     return ChosenWeights(
-        name=path.name,
+        name=name,
         input=seen,
         path=path,
         sha256=record.files.get(path.name),
         began_verified=began.verified,
-        trained_on=(*began.trained_on, record.task.name),
-        notes=(*began.notes, *started),
+        fold=fold or None,
+        trained_on=_trained_on(history, fold),
+        is_history_known=history.is_complete,
+        learned=frozenset(history.learned[fold]),
+        learned_ids=_learned_ids(store.Stored(beside, record), fold) if age else frozenset(),
+        notes=(*began.notes, *started, *age),
     )
+
+
+def _trained_on(history: heads.History, fold: str) -> tuple[str, ...]:
+    return (*history.before, f"{history.task}:{fold}" if fold else history.task)
+
+
+def _learned_ids(stored: store.Stored, fold: str) -> frozenset[str]:
+    """Give the ids that a fold of a cross-validation learned: those that the others test."""
+    name = f"{stored.path.stem}.{store.SPLIT_SUFFIX}"
+    if name not in stored.record.files:
+        return frozenset()
+    rows = csv.DictReader(io.StringIO(store.read_file(stored, store.SPLIT_SUFFIX).decode()))
+    return frozenset(row["id"] for row in rows if row["role"] == "test" and row["fold"] != fold)
 
 
 def _to_inflate(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWeights:
@@ -307,6 +398,11 @@ def _to_inflate(backbone: Backbone, name: str, *, cache_root: Path) -> ChosenWei
         name=f"{INFLATE}{chosen.name}",
         input=seen,
         path=chosen.path,
+        fold=chosen.fold,
         trained_on=chosen.trained_on,
+        is_history_known=chosen.is_history_known,
+        learned=chosen.learned,
+        learned_ids=chosen.learned_ids,
+        notes=chosen.notes,
         flat=Flat(backbone=backbone.flat, weights=chosen),
     )

@@ -158,7 +158,7 @@ def _fine_tuned(
 ) -> Loaded:
     """Load what a finished `finetune` left beside its record: the network and its classifier."""
     verified, _ = _held(chosen, path)
-    head = _fitted_head(path)
+    head = _fitted_head(path, chosen.fold)
     arrays = {name: torch.from_numpy(array.copy()) for name, array in head.arrays.items()}
     module: Any = backbone.build(None)  # a `BackboneModule`, which is an nn.Module besides
     body = _own_names(module, arrays)
@@ -178,9 +178,9 @@ def _fine_tuned(
     return replace(found, weights=replace(found.weights, digest=digest))
 
 
-def _fitted_head(path: Path) -> heads.Head:
+def _fitted_head(path: Path, fold: str | None) -> heads.Head:
     try:
-        return heads.from_bytes(path.read_bytes(), fold=None, where=path.name)
+        return heads.from_bytes(path.read_bytes(), fold=fold, where=path.name)
     except RecordError as error:
         raise WeightsError(
             f"{path} must hold one fine-tuned network to be taken as weights: {error}"
@@ -228,5 +228,6 @@ def _inflated(
         chosen,
         verified=source.weights.verified,
         init_seed=seed if found.new else None,
-        notes=(*source.weights.notes, found.note),
+        # The choice of the inflated ones has brought its notes here already.
+        notes=(*source.weights.notes[len(chosen.notes) :], found.note),
     )
