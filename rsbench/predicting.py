@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rsbench.assembly import Assembled, assemble, check_device
 from rsbench.cells import backbones, network_of
 from rsbench.digests import digest_json
@@ -28,6 +30,7 @@ from rsbench.specs import (
     Reading,
     Settings,
     Views,
+    ViewScores,
 )
 from rsbench.weights.choosing import choose_weights, input_of
 
@@ -46,6 +49,17 @@ def predict_checked(protocol: Protocol, request: PredictRequest) -> Predictions:
             f"Protocol {protocol.name} must give one prediction for each of {len(test)} items;"
             f" it gave {len(predictions.values)}."
         )
+    for what, given in (
+        ("facts", predictions.facts or None),
+        ("view scores", None if predictions.views is None else predictions.views.mean_scores),
+    ):
+        if given is not None and len(given) != len(test):
+            raise RunError(
+                f"Protocol {protocol.name} must give {what} of each of {len(test)} items, or none;"
+                f" it gave {len(given)}."
+            )
+    if predictions.views is not None:
+        _check_averages(protocol, predictions.values, predictions.views)
     silent = {
         item.id for item, value in zip(test.items, predictions.values, strict=True) if value is None
     }
@@ -56,6 +70,16 @@ def predict_checked(protocol: Protocol, request: PredictRequest) -> Predictions:
             f" {len(silent)} are without prediction, {len(named)} are named as failed."
         )
     return predictions
+
+
+def _check_averages(protocol: Protocol, values: Sequence[Any], views: ViewScores) -> None:
+    """Hold predictions to what is derived of the scores of their views."""
+    for value, mean_K in zip(values, views.mean_probabilities, strict=True):
+        if value is not None and not np.array_equal(value, mean_K):
+            raise RunError(
+                f"Protocol {protocol.name} must predict the mean probability of the views it gives"
+                " (`rsbench.view_scores.average_views`), to the last bit; or give no views."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +202,7 @@ def _recorded_reading(record: RunRecord, seen: InputSpec) -> Reading:
         else ClipSpec(frames=1, stride=1),
         sampler=record.protocol.sampler,
         views=Views(clips=record.protocol.clips, crops=record.protocol.crops),
+        cropper=record.protocol.cropper,
     )
 
 

@@ -16,12 +16,14 @@ from rsbench import environment
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell
 from rsbench.data.fingerprints import Fingerprints
+from rsbench.data.loaders import views_per_item
 from rsbench.digests import digest_bytes, digest_json, digest_lines
 from rsbench.gathering import FoldSets
 from rsbench.media.video import decoder_version
 from rsbench.metrics import Score, evaluate_metric
 from rsbench.records import heads, store
 from rsbench.records import predictions as prediction_files
+from rsbench.records import views as view_files
 from rsbench.records.ruler import make_ruler
 from rsbench.records.schema import (
     BackbonePart,
@@ -31,7 +33,17 @@ from rsbench.records.schema import (
     RunRecord,
     TaskPart,
 )
-from rsbench.specs import Failure, Fitted, ItemSet, Predictions, Scalar
+from rsbench.specs import (
+    Failure,
+    Fitted,
+    ItemSet,
+    MediaFacts,
+    Predictions,
+    Scalar,
+    Views,
+    ViewScores,
+)
+from rsbench.weights.history import DigestOf, item_keys
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +87,7 @@ def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
         sampler=cell.predict_reading.sampler,
         clips=cell.predict_reading.views.clips,
         crops=cell.predict_reading.views.crops,
+        cropper=cell.predict_reading.cropper,
         trains=protocol.trains,
         trains_backbone=protocol.trains_backbone,
         source_sha256=cell.protocol.source_sha256,
@@ -82,7 +95,12 @@ def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
 
 
 def _data_part(
-    cell: Cell, content: str, failures: Sequence[Failure], train_failures: Sequence[Failure]
+    cell: Cell,
+    content: str,
+    failures: Sequence[Failure] = (),
+    train_failures: Sequence[Failure] = (),
+    remarks: Sequence[Mapping[str, str]] = (),
+    train_remarks: Sequence[Mapping[str, str]] = (),
 ) -> DataPart:
     gathered = cell.gathered
     return DataPart(
@@ -105,6 +123,8 @@ def _data_part(
         if gathered.split_csv is None
         else digest_bytes(gathered.split_csv.encode()),
         notes=gathered.notes,
+        remarked=tuple(remarks),
+        train_remarked=tuple(train_remarks),
     )
 
 
@@ -129,7 +149,7 @@ def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
     ruler = make_ruler(
         task=_task_part(cell),
         protocol=_protocol_part(cell, {}),
-        data=_data_part(cell, content, (), ()),
+        data=_data_part(cell, content),
         metrics=cell.task.metrics,
         averaging=cell.task.fold_average,
     )
@@ -217,7 +237,14 @@ def record_of(
         ),
         weights=assembled.weights,
         protocol=_protocol_part(cell, _chosen(outcomes)),
-        data=_data_part(cell, content, failures, list(train_failures.values())),
+        data=_data_part(
+            cell,
+            content,
+            failures,
+            list(train_failures.values()),
+            _remarks(outcomes),
+            _train_remarks(outcomes),
+        ),
         ruler=ruler,
         metrics=_metric_parts(cell, scores),
         selection=tuple(
@@ -226,6 +253,7 @@ def record_of(
             for row in outcome.fitted.selection
         ),
         cost=_cost(cell, assembled, outcomes, seconds=seconds),
+        views=_views_part(cell, outcomes),
         environment={
             **environment.describe(),
             "decoder": decoder_version(),
@@ -235,6 +263,25 @@ def record_of(
             "num_workers": cell.request.num_workers,
         },
     )
+
+
+def _remarks(outcomes: Sequence[FoldOutcome]) -> list[dict[str, str]]:
+    """Give what was remarked on the tested items, by id, each remark once."""
+    remarks = {
+        (item.id, remark)
+        for outcome in outcomes
+        if outcome.predictions.facts
+        for item, facts in zip(outcome.fold.test.items, outcome.predictions.facts, strict=True)
+        if facts is not None
+        for remark in facts.remarks
+    }
+    return [{"id": item, "reason": remark} for item, remark in sorted(remarks)]
+
+
+def _train_remarks(outcomes: Sequence[FoldOutcome]) -> list[dict[str, str]]:
+    """Give what was remarked on the items fitted on, by id, each remark once over all folds."""
+    remarks = {(each.id, each.reason) for outcome in outcomes for each in outcome.fitted.remarks}
+    return [{"id": item, "reason": remark} for item, remark in sorted(remarks)]
 
 
 def _chosen(outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar]:
@@ -318,14 +365,83 @@ def _peak(device: str) -> dict[str, Scalar]:
     return {"process_peak_gib": round(peak_bytes / 2**30, 3)}
 
 
+def view_bytes(cell: Cell, *, kept_all: bool) -> int:
+    """Say how large the scores of single views of a cell are: all of them, or their means.
+
+    0 for tasks whose items are not classified.
+    """
+    if cell.task.target not in {"class", "multilabel"}:
+        return 0
+    return view_files.num_bytes(
+        cell.gathered.num_expected,
+        views_per_item(cell.predict_reading),
+        len(cell.gathered.classes),
+        kept_all=kept_all,
+    )
+
+
+def keeps_views(cell: Cell) -> bool:
+    """Say whether the scores of every view are kept, by how large they would be."""
+    return view_bytes(cell, kept_all=True) <= cell.request.keep_views_up_to_gib * 2**30
+
+
+def _view_scores(outcomes: Sequence[FoldOutcome]) -> list[ViewScores]:
+    """Give the view scores of all folds, or none where a protocol does not give them."""
+    views = [outcome.predictions.views for outcome in outcomes]
+    return [each for each in views if each is not None] if None not in views else []
+
+
+def _views_part(cell: Cell, outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar]:
+    scores = _view_scores(outcomes)
+    if not scores:
+        return {}
+    kept_all = scores[0].halves is not None
+    num_items = sum(len(each.mean_scores) for each in scores)
+    num_classes = scores[0].mean_scores.shape[1]
+    return {
+        "kept": "all" if kept_all else "means",
+        "activation": scores[0].activation,
+        "num_bytes": view_files.num_bytes(
+            num_items, views_per_item(cell.predict_reading), num_classes, kept_all=kept_all
+        ),
+    }
+
+
+def _views_parts(
+    cell: Cell, outcomes: Sequence[FoldOutcome], ids: Sequence[str]
+) -> tuple[bytes | memoryview, ...]:
+    reading, scores = cell.predict_reading, _view_scores(outcomes)
+    views = reading.views
+    if reading.read is not None:
+        views = Views()
+    elif reading.modality == "image":
+        views = Views(crops=views.crops)
+    facts: list[MediaFacts | None] = []
+    for outcome in outcomes:
+        facts += outcome.predictions.facts or [None] * len(outcome.fold.test)
+    header = view_files.ViewsHeader(
+        kept="means" if scores[0].halves is None else "all",
+        activation=scores[0].activation,
+        sampler=reading.sampler,
+        frames=reading.clip.frames,
+        stride=reading.clip.stride,
+        clips=views.clips,
+        crops=views.crops,
+        cropper=reading.cropper,
+        ids=view_files.ids_digest(ids, _fold_names(outcomes)),
+    )
+    return view_files.to_parts(header, scores, facts)
+
+
 def files_of(
     cell: Cell, outcomes: Sequence[FoldOutcome], scores: Mapping[str, Score]
-) -> dict[str, bytes]:
-    """Give what lies beside the record: predictions, what was fitted, the split made here."""
+) -> dict[str, store.Content]:
+    """Give what lies beside the record: predictions, view scores, what was fitted, the split."""
     arrays = {outcome.fold.name: outcome.fitted.arrays for outcome in outcomes}
-    files = {
+    ids = [item.id for each in outcomes for item in each.fold.test.items]
+    files: dict[str, store.Content] = {
         store.PREDICTIONS_SUFFIX: prediction_files.to_parquet(
-            ids=[item.id for each in outcomes for item in each.fold.test.items],
+            ids=ids,
             folds=_fold_names(outcomes),
             targets=_targets(outcomes),
             predictions=_values(outcomes),
@@ -334,8 +450,42 @@ def files_of(
                 name: score.per_item for name, score in scores.items() if score.per_item is not None
             },
         ),
-        store.HEAD_SUFFIX: heads.to_bytes(arrays, classes=cell.gathered.classes),
+        store.HEAD_SUFFIX: heads.to_bytes(
+            arrays, classes=cell.gathered.classes, history=_history(cell, outcomes)
+        ),
     }
     if cell.gathered.split_csv is not None:
         files[store.SPLIT_SUFFIX] = cell.gathered.split_csv.encode()
+    if _view_scores(outcomes):
+        files[store.VIEWS_SUFFIX] = _views_parts(cell, outcomes, ids)
     return files
+
+
+def _history(cell: Cell, outcomes: Sequence[FoldOutcome]) -> heads.History | None:
+    """Say what the networks of a run have learned on, with what they had learned before."""
+    if not cell.protocol.spec.trains_backbone:
+        return None
+    fingerprints = Fingerprints(cell.request.cache_root / "fingerprints")
+    return heads.History(
+        task=cell.task_name,
+        version=cell.task.version,
+        before=cell.weights.trained_on,
+        is_complete=cell.weights.is_history_known,
+        learned={
+            outcome.fold.name: cell.weights.learned | _learned(outcome, fingerprints.digest)
+            for outcome in outcomes
+        },
+    )
+
+
+def _learned(outcome: FoldOutcome, digest_of: DigestOf) -> frozenset[int]:
+    """Give the keys of what a fold learned or selected on.
+
+    Without what could not be read, and without what its own test has too: a data set that holds a
+    file twice must not have its own network refused.
+    """
+    fold = outcome.fold
+    unread = {failure.id for failure in outcome.fitted.failures}
+    sets = [each for each in (fold.train, fold.validation) if each is not None]
+    items = [item for each in sets for item in each.items if item.id not in unread]
+    return item_keys(items, digest_of) - item_keys(fold.test.items, digest_of)

@@ -13,12 +13,14 @@ import torch
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
 from rsbench.errors import RunError
+from rsbench.findings import failure_in_words
 from rsbench.gathering import FoldSets
 from rsbench.predicting import predict_checked
 from rsbench.recording import (
     FoldOutcome,
     content_of,
     files_of,
+    keeps_views,
     key_of,
     record_of,
     ruler_of,
@@ -36,7 +38,8 @@ class Finished:
     record: RunRecord
     path: Path
     reused: bool
-    """The same run was finished before; nothing was computed."""
+    """The same run was finished before, and what was to be kept of its views; nothing was
+    computed."""
 
 
 def run(request: RunRequest) -> Finished:
@@ -61,12 +64,13 @@ def run_cell(cell: Cell) -> Finished:
     content = content_of(cell)
     ruler = ruler_of(cell, content)
     key = key_of(cell, assembled, ruler, content)
-    finished = None if request.again else store.find(request.results, key)
+    keeps_all = keeps_views(cell)
+    finished = None if request.again else store.find(request.results, key, all_views=keeps_all)
     if finished is not None:
         data = finished.record.data
         _check_max_failed(request, [*data.failed, *data.train_failed], kept=True)
         return Finished(record=finished.record, path=finished.path, reused=True)
-    settings = settings_of(request, key)
+    settings = replace(settings_of(request, key), keep_views=keeps_all)
     outcomes = [_run_fold(cell, assembled, fold, settings) for fold in cell.gathered.folds]
     _check_failures(cell, outcomes)
     scores = scores_of(cell, outcomes)
@@ -127,7 +131,7 @@ def _check_failures(cell: Cell, outcomes: Sequence[FoldOutcome]) -> None:
     if len(failures) == cell.gathered.num_expected:
         raise RunError(
             f"No item of {cell.task_name} could be read, so there is no score: the first is"
-            f" {failures[0].id}: {failures[0].reason}."
+            f" {failure_in_words(failures[0].id, failures[0].reason)}."
         )
 
 
@@ -141,6 +145,6 @@ def _check_max_failed(
     first, reason = next(iter(reasons.items()))
     raise RunError(
         f"--max-failed allows {request.max_failed} unreadable items and there are {len(reasons)};"
-        f" the first is {first}: {reason}."
+        f" the first is {failure_in_words(first, reason)}."
         f" {'The finished record stays' if kept else 'No record was written'}."
     )

@@ -1,9 +1,16 @@
 """`finetune`: the whole network trains with a new classifier, for a fixed number of epochs.
 
 Nothing is selected: the recipe says how long, and the network after the last epoch is tested.
-Official validation data, where a task has it, is trained on too. Training looks at random dense
-clips and random crops, mirrored where that keeps the label; each view follows from (seed, epoch,
-item) alone. The test is the mean of the softmax over all views.
+Official validation data, where a task has it, is trained on too. Training looks at random clips,
+dense ones unless the task or `train_sampler` says otherwise, and at random crops, mirrored where
+that keeps the label; each view follows from (seed, epoch, item) alone. The test is the mean of the
+softmax over all views; version 2 averages the probabilities as they are kept, in half precision
+(`rsbench.view_scores`), version 1 averaged single floats, so that a probability may differ by
+1.4e-4.
+
+Where an item may have several labels, the loss is the mean binary cross-entropy of the classes, and
+the sigmoid takes the place of the softmax. Label smoothing then draws ones and noughts towards a
+half.
 
 Dropout and stochastic depth are the network's own and no part of the recipe: a network that has
 them (``resnet_rs_50+dropout=0.25+stochastic_depth=0.1``) trains with them, its dropout before the
@@ -26,8 +33,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rsbench.digests import digest_bytes, digest_json
 from rsbench.errors import DataError, RunError, WeightsError
+from rsbench.protocols._multilabel import truth_of
 from rsbench.protocols._recipes import choice, flag, number, whole
-from rsbench.protocols._views import average_views, look
+from rsbench.protocols._views import activation_of, predict_views
 from rsbench.specs import (
     Failure,
     FitRequest,
@@ -37,13 +45,17 @@ from rsbench.specs import (
     Predictions,
     PredictRequest,
     Protocol,
+    Remark,
     Scalar,
+    TargetKind,
 )
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import nn
 
+    from rsbench.data.loaders import Batch, Lookup
     from rsbench.media.augment import Augmentation
     from rsbench.training.loop import Checkpoint, TrainingBatch, TrainingPlan
 
@@ -61,13 +73,16 @@ def fit(request: FitRequest) -> Fitted:
     """
     import torch
 
-    from rsbench.data.loaders import dead_workers_named
+    from rsbench.data.loaders import Lookup, dead_workers_named
     from rsbench.training.loop import Machine, named_tensors, train
 
-    recipe = _Recipe.of(request.recipe, flip=request.flip)
+    recipe = _Recipe.of(request.recipe, flip=request.flip, target=request.target)
     examples = _Examples.of(request)
     settings = request.settings
     num_steps = -(-len(examples.items) // recipe.batch_size)
+    remarks: dict[str, list[str]] = {}
+    every = range(len(examples.items))
+    lookup = Lookup(examples.items, request.reading, settings, rows=every, is_random=True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(request.seed)
         network = _network(request.model, num_classes=examples.num_classes)
@@ -75,12 +90,13 @@ def fit(request: FitRequest) -> Fitted:
     with dead_workers_named():
         trained = train(
             network,
-            partial(_epoch, request, examples, recipe),
+            partial(_epoch, request, examples, recipe, lookup, remarks),
             recipe.plan,
             steps_per_epoch=num_steps,
             seed=request.seed,
             machine=Machine(device=settings.device, precision=settings.precision),
             checkpoint=_checkpoint(request, examples),
+            remarks=remarks,
             progress=lambda done, total: settings.progress("train", done, total),
         )
     return Fitted(
@@ -95,6 +111,11 @@ def fit(request: FitRequest) -> Fitted:
         failures=tuple(
             Failure(id=name, reason=reason) for name, reason in sorted(trained.failures.items())
         ),
+        remarks=tuple(
+            Remark(id=name, reason=reason)
+            for name, reasons in sorted(remarks.items())
+            for reason in reasons
+        ),
         seconds=trained.seconds,
     )
 
@@ -106,14 +127,20 @@ def predict(request: PredictRequest) -> Predictions:
         WeightsError: The arrays are not those of this network with a classifier.
         RunError: An output is not finite, or the cache can't be written.
     """
+    from rsbench.view_scores import log_softmax
+
     model = trained_model(
         request.model,
         request.fitted.arrays,
         classes=request.test.classes,
         device=request.settings.device,
     )
-    extracted = look(model, request.test, request.reading, request.settings, output="probabilities")
-    return average_views(extracted.values, request.test, failures=extracted.failures)
+    activation = activation_of(request.target)
+
+    def scores(logits_NVK: np.ndarray) -> np.ndarray:
+        return log_softmax(logits_NVK) if activation == "softmax" else logits_NVK
+
+    return predict_views(model, request, output="logits", scores=scores, activation=activation)
 
 
 def trained_model(
@@ -167,7 +194,7 @@ class _Recipe:
     augmentation: Augmentation
 
     @classmethod
-    def of(cls, recipe: Mapping[str, Scalar], *, flip: bool) -> _Recipe:
+    def of(cls, recipe: Mapping[str, Scalar], *, flip: bool, target: TargetKind) -> _Recipe:
         from rsbench.media.augment import Augmentation
         from rsbench.training.loop import TrainingPlan
 
@@ -178,6 +205,7 @@ class _Recipe:
             batch_size=whole(recipe, "batch_size", least=2),
             plan=TrainingPlan(
                 epochs=whole(recipe, "epochs"),
+                loss="binary cross-entropy" if target == "multilabel" else "cross-entropy",
                 optimizer=cast("Literal['sgd', 'adamw']", optimizer),
                 learning_rate=number(recipe, "learning_rate"),
                 momentum=number(recipe, "momentum", most=1.0),
@@ -192,6 +220,7 @@ class _Recipe:
                 smallest_crop=number(recipe, "smallest_crop", least=0.01, most=1.0),
                 widest_aspect=number(recipe, "widest_aspect", least=1.0, most=10.0),
                 flip_probability=flip_probability if flip else 0.0,
+                clip_sampler=str(recipe["train_sampler"]),
             ),
         )
 
@@ -201,7 +230,8 @@ class _Examples:
     """What is trained on: train, and the official validation data where there is some."""
 
     items: tuple[Item, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Any, ...]
+    """Class index of each, or tuple of them."""
     num_classes: int
 
     @classmethod
@@ -215,7 +245,11 @@ class _Examples:
             )
         return cls(
             items=items,
-            labels=tuple(int(target) for each in sets for target in each.targets or ()),
+            labels=tuple(
+                tuple(sorted(target)) if request.target == "multilabel" else int(target)
+                for each in sets
+                for target in each.targets or ()
+            ),
             num_classes=len(request.train.classes),
         )
 
@@ -246,12 +280,13 @@ def _epoch(
     request: FitRequest,
     examples: _Examples,
     recipe: _Recipe,
+    lookup: Lookup,
+    remarks: dict[str, list[str]],
     epoch: int,
     failures: dict[str, str],
 ) -> Iterator[TrainingBatch]:
     """Read the batches of an epoch in an order that follows from seed and epoch."""
     import numpy as np
-    import torch
 
     from rsbench.data.loaders import training_batches
     from rsbench.media.transforms import normalise
@@ -268,8 +303,10 @@ def _epoch(
         augmentation=recipe.augmentation,
         seed=request.seed,
         epoch=epoch,
+        lookup=lookup,
     ):
         failures.update({examples.items[each.row].id: each.reason for each in batch.failures})
+        _note(remarks, examples, batch)
         if not batch.rows:
             continue
         if isinstance(batch.views, list):
@@ -282,16 +319,34 @@ def _epoch(
             inputs=views.float()
             if request.reading.read is not None
             else normalise(views, request.reading.input),
-            labels=torch.tensor([examples.labels[row] for row in batch.rows], device=device),
+            labels=_labels(examples, batch.rows, target=request.target).to(device),
             names=tuple(examples.items[row].id for row in batch.rows),
         )
+
+
+def _note(remarks: dict[str, list[str]], examples: _Examples, batch: Batch) -> None:
+    """Write down what is odd about the items of a batch, each remark once in all epochs."""
+    for row, facts in zip(batch.rows, batch.facts, strict=True):
+        if facts.remarks:
+            said = remarks.setdefault(examples.items[row].id, [])
+            said += [remark for remark in facts.remarks if remark not in said]
+
+
+def _labels(examples: _Examples, rows: Sequence[int], *, target: TargetKind) -> torch.Tensor:
+    """Give what the loss compares with: int64 (B,), or float32 (B, K) of noughts and ones."""
+    import torch
+
+    labels = [examples.labels[row] for row in rows]
+    if target == "multilabel":
+        return torch.from_numpy(truth_of(labels, num_classes=examples.num_classes)).float()
+    return torch.tensor(labels)
 
 
 def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
     """Name the checkpoint by all that the training depends on."""
     from rsbench.atomic import write_atomically
-    from rsbench.data.features import reading_facts
     from rsbench.data.fingerprints import Fingerprints
+    from rsbench.data.readings import reading_facts
     from rsbench.training.loop import Checkpoint
 
     fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")
@@ -310,6 +365,8 @@ def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
                     fingerprints.digest(item.source),
                     item.start_seconds,
                     item.end_seconds,
+                    item.fps,
+                    item.num_frames_listed,
                     label,
                 ]
                 for item, label in zip(examples.items, examples.labels, strict=True)
@@ -326,7 +383,7 @@ def _train_passes(recipe: Mapping[str, Scalar]) -> float:
 
 PROTOCOL = Protocol(
     name="finetune",
-    version=1,
+    version=2,
     recipe={
         "epochs": 30,
         "batch_size": 16,
@@ -342,8 +399,9 @@ PROTOCOL = Protocol(
         "smallest_crop": 0.35,
         "widest_aspect": 4 / 3,
         "flip_probability": 0.5,
+        "train_sampler": "dense_random@1",
     },
-    targets=frozenset({"class"}),
+    targets=frozenset({"class", "multilabel"}),
     trains=True,
     selects_on="nothing",
     trains_backbone=True,

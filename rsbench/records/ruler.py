@@ -21,6 +21,13 @@ Ruler = Mapping[str, Scalar]
 ABSENT = "(absent)"
 """Stands in a difference for a field that one of two rulers does not have."""
 
+IMPLIED: Mapping[str, Scalar] = {
+    "cropper": "resizer@1",
+    "recipe.train_sampler": "dense_random@1",
+}
+"""Fields younger than the first records, with what their absence means. A ruler states them only
+where they say something else, so that the old and the new of equal meaning share a column."""
+
 
 class Difference(NamedTuple):
     """One field in which two rulers differ."""
@@ -50,7 +57,8 @@ def make_ruler(
         failure_policy: How failed items are scored: "wrong" counts them as wrong.
 
     Returns:
-        Field -> scalar. Train and validation fingerprints stand in it only if the protocol trains.
+        Field -> scalar. Train and validation fingerprints stand in it only if the protocol trains,
+        fields of `IMPLIED` only where they say something else.
     """
     ruler: dict[str, Scalar] = {
         "task": task.name,
@@ -64,6 +72,7 @@ def make_ruler(
         "sampler": protocol.sampler,
         "clips": protocol.clips,
         "crops": protocol.crops,
+        "cropper": protocol.cropper,
         "metrics": ", ".join(f"{metric.name} by {metric.level}" for metric in metrics),
         "averaging": averaging,
         "failure_policy": failure_policy,
@@ -79,25 +88,36 @@ def make_ruler(
         ruler["task_source"] = task.source_sha256
     if protocol.source_sha256 is not None:
         ruler["protocol_source"] = protocol.source_sha256
-    return ruler
+    return _stated(ruler)
 
 
 def differences(first: Ruler, second: Ruler) -> list[Difference]:
     """List the fields in which two rulers differ, in the order of their names.
 
-    A field that one ruler lacks is shown as `ABSENT`. The numbers 1 and 1.0 are equal; 1 and true
-    are not.
+    A field that one ruler lacks is shown as what `IMPLIED` says of it, else as `ABSENT`. The
+    numbers 1 and 1.0 are equal; 1 and true are not.
     """
-    return [
-        Difference(field, first.get(field, ABSENT), second.get(field, ABSENT))
-        for field in sorted(first.keys() | second.keys())
-        if _comparable(first.get(field, ABSENT)) != _comparable(second.get(field, ABSENT))
-    ]
+    fields = sorted(first.keys() | second.keys())
+    found = [Difference(field, _value(first, field), _value(second, field)) for field in fields]
+    return [each for each in found if _comparable(each.first) != _comparable(each.second)]
 
 
 def ruler_digest(ruler: Ruler) -> str:
     """Give the sha256 of a ruler; equal exactly where `differences` finds none."""
-    return digest_json({field: _comparable(value) for field, value in ruler.items()})
+    return digest_json({field: _comparable(value) for field, value in _stated(ruler).items()})
+
+
+def _stated(ruler: Ruler) -> dict[str, Scalar]:
+    """Leave out what goes without saying."""
+    return {
+        field: value
+        for field, value in ruler.items()
+        if field not in IMPLIED or _comparable(value) != _comparable(IMPLIED[field])
+    }
+
+
+def _value(ruler: Ruler, field: str) -> Scalar:
+    return ruler.get(field, IMPLIED.get(field, ABSENT))
 
 
 def _comparable(value: Scalar) -> list[Scalar]:

@@ -109,6 +109,8 @@ class ProtocolPart:
     trains_backbone: bool
     """Whether the network itself learned; else random weights stayed random."""
     source_sha256: str | None
+    cropper: str = "resizer@1"
+    """By which rule the crops lay; what records say that are older than the choice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,13 +132,19 @@ class DataPart:
     """{"id", "reason"} of each present and unreadable item of the reported set."""
     num_missing: int
     missing: tuple[str, ...]
-    """Ids of listed and absent items of the reported set."""
+    """Ids of listed and absent items of the reported set, fold by fold: one that several folds test
+    is there for each."""
     num_train: int
     train_failed: tuple[Mapping[str, str], ...]
     num_folds: int
     split_sha256: str | None
     """Digest of the saved split file where rsbench made the split itself."""
     notes: tuple[str, ...]
+    remarked: tuple[Mapping[str, str], ...] = ()
+    """{"id", "reason"} of what is odd about an item of the reported set that could be read, one
+    entry a remark: a header that claims more frames than decode, a tail that is cut off."""
+    train_remarked: tuple[Mapping[str, str], ...] = ()
+    """Likewise of the items that were learned or selected on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,8 +192,12 @@ class RunRecord:
     seconds_total; peak_gib on a GPU, process_peak_gib on a CPU."""
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     """rsbench version, commit, dirty flag; versions; device; threads; decoder; precision; batch."""
+    views: Mapping[str, Scalar] = field(default_factory=dict)
+    """What is kept of single views: kept ("all", or "means" where all would have been larger than
+    the run was told to keep), activation, num_bytes. Empty where a protocol gives no class scores,
+    and in records older than this."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Name beside the record -> sha256: predictions, head, split. Filled by the store."""
+    """Name beside the record -> sha256: predictions, head, split, views. Filled by the store."""
     digest: str = ""
     """sha256 of the canonical JSON of all other fields: it finds slips of the hand, not forgers.
     Filled by `to_json`, checked by `from_json`."""

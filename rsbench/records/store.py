@@ -6,6 +6,10 @@ Layout, below the results folder::
                                                                        .predictions.parquet
                                                                        .head.safetensors
                                                                        .split.csv
+                                                                       .views.safetensors
+
+The last of these, the scores of single views, may be large and stays out of version control, so
+that a record is whole without it; where it lies there it must be the one that was written.
 
 Every file is written under a hidden name in its own folder, brought to disk, and renamed; the
 record comes last. Who is killed on the way leaves a hidden file that nobody reads and a later
@@ -25,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rsbench.atomic import remove_stale, temporary_path, write_through
-from rsbench.digests import digest_bytes
+from rsbench.digests import digest_bytes, digest_file, digest_parts
 from rsbench.errors import DiskError, RecordError
 from rsbench.records.predictions import (
     ItemScores,
@@ -41,6 +45,11 @@ HEAD_SUFFIX = "head.safetensors"
 """Suffix of the fitted head."""
 SPLIT_SUFFIX = "split.csv"
 """Suffix of a split that rsbench made itself."""
+VIEWS_SUFFIX = "views.safetensors"
+"""Suffix of the scores of single views."""
+
+Content = bytes | tuple[bytes | memoryview, ...]
+"""A file's bytes, in one piece or in several."""
 
 _RUNS = "runs"
 _KEY_LENGTHS = (8, 16, 64)
@@ -91,7 +100,7 @@ def check_writable(root: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
+def write(root: Path, record: RunRecord, files: Mapping[str, Content]) -> Path:
     """Save a record and the files beside it: all of it, or nothing.
 
     A record of the same key is replaced. A file that is no such record (broken, or of a newer
@@ -100,7 +109,8 @@ def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
     Args:
         root: The results folder.
         record: Its `files` and `digest` are filled in here.
-        files: Suffix -> content: `PREDICTIONS_SUFFIX`, `HEAD_SUFFIX`, `SPLIT_SUFFIX`.
+        files: Suffix -> content: `PREDICTIONS_SUFFIX`, `HEAD_SUFFIX`, `SPLIT_SUFFIX`,
+            `VIEWS_SUFFIX`.
 
     Returns:
         Path of the record; `read` gives it as it was written.
@@ -117,9 +127,12 @@ def write(root: Path, record: RunRecord, files: Mapping[str, bytes]) -> Path:
         with _locked(folder):
             remove_stale(folder)
             path, former = _free_path(folder, record)
-            digests = {f"{path.stem}.{suffix}": digest_bytes(files[suffix]) for suffix in files}
+            contents = {
+                f"{path.stem}.{suffix}": (content,) if isinstance(content, bytes) else content
+                for suffix, content in files.items()
+            }
+            digests = {name: digest_parts(parts) for name, parts in contents.items()}
             written = replace(record, files=digests)
-            contents = {f"{path.stem}.{suffix}": content for suffix, content in files.items()}
             if former is not None and dict(former.files) == digests:
                 former = None
             _replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
@@ -141,19 +154,27 @@ def write_page(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def find(root: Path, key: str) -> Stored | None:
+def find(root: Path, key: str, *, all_views: bool = False) -> Stored | None:
     """Find the finished run of a key, its files present and undamaged.
 
+    Args:
+        root: The results folder.
+        key: Of the run.
+        all_views: Leave out a run that was told to keep no more than the means over its views.
+
     Returns:
-        The first by name, or None. A run whose files are gone or damaged is not finished.
+        The first by name, or None. A run whose files are gone or damaged is not finished; the
+        scores of single views may be gone.
     """
     pattern = f"*-{key[: _KEY_LENGTHS[0]]}*.json"
     for path in sorted((root / _RUNS).glob(f"*/*/{pattern}")):
         with contextlib.suppress(RecordError):
             stored = Stored(path, read(path))
+            if all_views and stored.record.views.get("kept") == "means":
+                continue
             if stored.record.key == key and not path.name.startswith("."):
                 for name in stored.record.files:
-                    _read_beside(stored, name)
+                    _check_beside(stored, name)
                 return stored
     return None
 
@@ -218,15 +239,34 @@ def read_file(stored: Stored, suffix: str) -> bytes:
     Raises:
         RecordError: The record has no such file, or it is missing or was changed.
     """
-    names = [name for name in stored.record.files if name.endswith(f".{suffix}")]
-    if not names:
-        raise RecordError(f"{stored.name} must have a file {suffix} beside it, but lists none.")
-    return _read_beside(stored, names[0])
+    return _read_beside(stored, _name_of(stored, suffix))
+
+
+def views_file(stored: Stored) -> Path:
+    """Give the place of the scores of a record's single views, held to their digest.
+
+    Raises:
+        RecordError: The record has none, or the file is not here, or was changed.
+    """
+    name = _name_of(stored, VIEWS_SUFFIX)
+    _check_beside(stored, name)
+    path = stored.path.with_name(name)
+    if not path.is_file():
+        raise RecordError(
+            f"{stored.name}: its file {name} is not here: the scores of single views stay where"
+            " they were made, outside version control; copy it beside the record, or run the same"
+            " command with --again."
+        )
+    return path
 
 
 def _read(path: Path, where: str) -> RunRecord:
     try:
         text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise RecordError(
+            f"{where} must be a record, but is a folder; name a .json below it."
+        ) from None
     except OSError as fault:
         raise RecordError(
             f"{where} must be a record, but can't be read ({fault.strerror}); name an existing one."
@@ -270,23 +310,29 @@ def _free_path(folder: Path, record: RunRecord) -> tuple[Path, RunRecord | None]
     )
 
 
-def _replace_all(path: Path, record: bytes, files: Mapping[str, bytes], *, orphaned: bool) -> None:
+def _replace_all(
+    path: Path,
+    record: bytes,
+    files: Mapping[str, tuple[bytes | memoryview, ...]],
+    *,
+    orphaned: bool,
+) -> None:
     """Bring all files to disk under hidden names, then rename them, the record last.
 
     Args:
         path: Of the record.
         record: Its text.
-        files: Name beside it -> content.
+        files: Name beside it -> content, in pieces.
         orphaned: Whether the record that lies there now would stand beside files not its own.
     """
     temporaries: dict[Path, Path] = {}
     try:
-        for final, content in [
-            *((path.with_name(name), content) for name, content in files.items()),
-            (path, record),
+        for final, parts in [
+            *((path.with_name(name), parts) for name, parts in files.items()),
+            (path, (record,)),
         ]:
             temporaries[final] = temporary_path(path.parent)
-            write_through(temporaries[final], content)
+            write_through(temporaries[final], *parts)
         if orphaned:
             path.unlink()
         for final, temporary in temporaries.items():
@@ -334,17 +380,49 @@ def _explained(what: str, folder: Path) -> Iterator[None]:
         ) from None
 
 
+def _name_of(stored: Stored, suffix: str) -> str:
+    names = [name for name in stored.record.files if name.endswith(f".{suffix}")]
+    if not names:
+        raise RecordError(f"{stored.name} must have a file {suffix} beside it, but lists none.")
+    return names[0]
+
+
 def _read_beside(stored: Stored, name: str) -> bytes:
+    try:
+        content = _beside(stored, name).read_bytes()
+    except OSError as fault:
+        raise _unreadable(stored, name, fault) from None
+    if digest_bytes(content) != stored.record.files[name]:
+        raise _changed(stored, name)
+    return content
+
+
+def _check_beside(stored: Stored, name: str) -> None:
+    """Hold a file to its digest without keeping it; the scores of single views may be absent."""
+    path = _beside(stored, name)
+    if name.endswith(f".{VIEWS_SUFFIX}") and not path.exists():
+        return
+    try:
+        digest = digest_file(path)
+    except OSError as fault:
+        raise _unreadable(stored, name, fault) from None
+    if digest != stored.record.files[name]:
+        raise _changed(stored, name)
+
+
+def _beside(stored: Stored, name: str) -> Path:
     if Path(name).name != name:
         raise RecordError(f"{stored.name} names the file {name!r}, which must lie beside it.")
-    try:
-        content = stored.path.with_name(name).read_bytes()
-    except OSError as fault:
-        raise RecordError(
-            f"{stored.name}: its file {name} can't be read ({fault.strerror}); run it again."
-        ) from None
-    if digest_bytes(content) != stored.record.files[name]:
-        raise RecordError(
-            f"{stored.name}: its file {name} was changed (another sha256); run it again."
-        )
-    return content
+    return stored.path.with_name(name)
+
+
+def _unreadable(stored: Stored, name: str, fault: OSError) -> RecordError:
+    return RecordError(
+        f"{stored.name}: its file {name} can't be read ({fault.strerror}); run it again."
+    )
+
+
+def _changed(stored: Stored, name: str) -> RecordError:
+    return RecordError(
+        f"{stored.name}: its file {name} was changed (another sha256); run it again."
+    )
