@@ -13,12 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rsbench.atomic import remove_stale, write_atomically
+from rsbench.specs import MediaFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,8 @@ class Shard:
     """float32 (N, V, D): the items that could be read, in order."""
     failures: Mapping[int, str]
     """Reason by position in the shard, for the items that could not."""
+    facts: tuple[MediaFacts, ...]
+    """One an entry of `values`."""
 
 
 class ShardStore:
@@ -48,13 +52,19 @@ class ShardStore:
 
         try:
             with safe_open(self.path(key), framework="numpy") as file:
-                facts = file.metadata() or {}
+                header = file.metadata() or {}
                 values = file.get_tensor("values")
-            failures = {int(row): str(reason) for row, reason in json.loads(facts["failures"])}
-            whole = facts["sha256"] == _content_digest(key, values, facts["failures"])
+            text = header["items"]
+            items = json.loads(text)
+            shard = Shard(
+                values=values,
+                failures={int(row): str(reason) for row, reason in items["failures"]},
+                facts=tuple(_decoded(fields) for fields in items["facts"]),
+            )
+            whole = header["sha256"] == _content_digest(key, values, text)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None
-        return Shard(values=values, failures=failures) if whole else None
+        return shard if whole and len(shard.facts) == len(values) else None
 
     def save(self, key: str, shard: Shard) -> None:
         """Write a shard atomically.
@@ -65,14 +75,31 @@ class ShardStore:
         from safetensors.numpy import save
 
         values = np.ascontiguousarray(shard.values, dtype=np.float32)
-        failures = json.dumps(sorted(shard.failures.items()))
-        facts = {"failures": failures, "sha256": _content_digest(key, values, failures)}
+        # JSON keeps every bit of a float: Python writes the shortest text that reads back as it.
+        text = json.dumps(
+            {
+                "failures": sorted(shard.failures.items()),
+                "facts": [astuple(facts) for facts in shard.facts],
+            }
+        )
+        header = {"items": text, "sha256": _content_digest(key, values, text)}
         path = self.path(key)
         remove_stale(path.parent)
-        write_atomically(path, save({"values": values}, metadata=facts))
+        write_atomically(path, save({"values": values}, metadata=header))
 
 
-def _content_digest(key: str, values: np.ndarray, failures: str) -> str:
-    state = hashlib.sha256(f"{key}\n{values.dtype.str}\n{values.shape}\n{failures}\n".encode())
+def _decoded(fields: list[Any]) -> MediaFacts:
+    num_frames, fps, height, width, remarks = fields
+    return MediaFacts(
+        num_frames=int(num_frames),
+        fps=float(fps),
+        height=int(height),
+        width=int(width),
+        remarks=tuple(str(remark) for remark in remarks),
+    )
+
+
+def _content_digest(key: str, values: np.ndarray, items: str) -> str:
+    state = hashlib.sha256(f"{key}\n{values.dtype.str}\n{values.shape}\n{items}\n".encode())
     state.update(values.tobytes())
     return state.hexdigest()
