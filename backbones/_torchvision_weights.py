@@ -133,6 +133,11 @@ _SWIN3D = replace(
     std=(0.229, 0.224, 0.225),
 )
 
+SAMPLER = "ptv@1"
+"""Nearest to the clips of torchvision's evaluation (references/video_classification): frames at a
+fixed rate in seconds, and `UniformClipSampler`, from the first possible start to the last, a single
+clip at the first. A frame lies at most two strides from torchvision's own."""
+
 K400, K400_22K = "KINETICS400_V1", "KINETICS400_IMAGENET22K_V1"
 
 VideoRow = tuple[str, str, InputSpec, int, tuple[str, ...], float, float]
@@ -206,5 +211,6 @@ def _video_weights(network: str, row: VideoRow) -> Weights:
             f" {given.frames} frames at {30 / given.stride:g} a second whatever the video's rate"
         ),
         views=Views(clips=clips),
+        sampler=SAMPLER,
         source=f"torchvision.models.get_model_weights('{network}').{name}",
     )

@@ -7,7 +7,10 @@ They are built by the library itself (`_pytorchvideo_modules.py`). Facts and the
   function's docstring has another top-1 (SlowFast-R50 76.4, MViT 78.9), the zoo's stands;
 - clips, and crops of training and test: configs/Kinetics/pytorchvideo of PySlowFast, with which
   the zoo was measured, and its test transform `Ptvkinetics`; mean and std: the library's pages on
-  PyTorch Hub. The zoo's operations come out at these test crops and no others, which a test shows.
+  PyTorch Hub. The zoo's operations come out at these test crops and no others, which a test shows;
+- the sampler of the scores: `Ptvkinetics` (slowfast/datasets/ptv_datasets.py) asks the library for
+  `constant_clips_per_video`, which up to release 0.1.5 starts clip i of N at i/N of the room left
+  by a clip: those of psf@1, and frames inside a clip at most one apart from its.
 
 Without weights a network sees its training crop, where its head has one position; with them the
 larger test crop. The zoo averaged probabilities over the positions of the head and over views; here
@@ -31,6 +34,9 @@ FOLDER = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 
 LICENCE = "Apache-2.0"
 """Of the library, which the networks are part of."""
+
+SAMPLER = "psf@1"
+"""Of the zoo's scores."""
 
 SLOWFAST = "Feichtenhofer et al., SlowFast Networks for Video Recognition, ICCV 2019, 1812.03982"
 C2D = "Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971"
@@ -160,6 +166,7 @@ def _weights(name: str, network: Network) -> Weights:
             f" {published.billion_operations:g} billion multiply-adds each"
         ),
         views=views,
+        sampler=SAMPLER,
         source=f"model zoo of pytorchvideo, torch.hub name {name}",
     )
 

@@ -6,8 +6,10 @@ colour, tells bright pictures from dark ones, always or, by its weights, never.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,22 @@ from command_line import Answer, rsbench, write_pictures
 from PIL import Image
 from test_cli import _documented, _unlike
 
+from rsbench.cells import RunRequest
 from rsbench.errors import RsbenchError
 from rsbench.records import store
-from rsbench.reference_check import exit_code, expectations
+from rsbench.records.schema import MetricPart, RunRecord
+from rsbench.reference_check import (
+    Judgement,
+    ReferenceCell,
+    _compare,
+    exit_code,
+    expectations,
+    judge,
+    prepare_check,
+)
 from rsbench.registry import find_backbone
+from rsbench.runner import run_cell
+from rsbench.stats import Interval, wilson
 
 NETWORK = """
 from torch import nn
@@ -205,6 +219,52 @@ def test_drawn_items_are_judged_by_the_interval(
     assert (found["items"], found["n_present"], found["n_expected"]) == ("drawn", 8, 4)
     assert found["metrics"][0]["low_percent"] == pytest.approx(51.01, abs=0.005)
     assert found["verdict"] == verdict
+
+
+def test_what_an_interval_could_see_is_said_beside_its_verdict(world: Path) -> None:
+    write_network('(weights("right", {"folder/top1": 52.0}),)')
+    (drawn,), (whole,) = checked("right", "--limit", "4")["metrics"], checked("right")["metrics"]
+    said = " ".join(check("right", "--limit", "4").out.split())
+
+    # By hand: half of [51.01, 100] is 24.495; 2.8 of its 1.96 standard errors are 34.99.
+    assert drawn["visible_points"] == pytest.approx(34.99, abs=0.01)
+    assert "a true difference below about 34.99 points of top1 would not show in more than" in said
+    assert "(2.8 standard errors)" in said
+    assert whole["visible_points"] is None
+    assert "true difference" not in check("right").out
+
+
+def test_the_difference_that_shows_is_called_off_four_times_in_five() -> None:
+    generator = np.random.default_rng(0)
+    num_items, published = 2000, 0.75
+    of_published = wilson(published * num_items, num_items)
+    seen = _compare(_part(published, of_published), 100 * published, "drawn", by_interval=True)
+    assert seen.visible == pytest.approx(2.71, abs=0.01)  # 2.8 sqrt(0.75 x 0.25 / 2000)
+
+    hits = generator.binomial(num_items, published - seen.visible / 100, 3000)
+    verdicts = [
+        _compare(
+            _part(each / num_items, wilson(float(each), num_items)),
+            100 * published,
+            "drawn",
+            by_interval=True,
+        ).verdict
+        for each in hits
+    ]
+    assert np.mean([verdict == "off" for verdict in verdicts]) == pytest.approx(0.8, abs=0.03)
+
+
+def _part(value: float, interval: Interval) -> MetricPart:
+    return MetricPart(
+        name="top1",
+        value=value,
+        low=interval.low,
+        high=interval.high,
+        n=2000,
+        level="item",
+        interval="wilson",
+        higher_is_better=True,
+    )
 
 
 def test_a_limit_that_cuts_nothing_leaves_all_items(world: Path) -> None:
@@ -436,3 +496,130 @@ def test_the_exit_code_is_of_the_worst_verdict() -> None:
     assert exit_code(["ok", "ok"]) == 0
     assert exit_code(["ok", "not judged"]) == 2
     assert exit_code(["not judged", "off", "ok"]) == 1
+
+
+# ----------------------------------------------------------------- nearly all of the official items
+
+
+@pytest.fixture
+def judged_of(world: Path) -> Callable[..., Judgement]:
+    """Measure 18 pictures, 14 of them right, and judge them as part of a set of any length."""
+    for name in ("bright", "dark"):
+        folder = world / "data" / "test" / name
+        pictures = sorted(folder.iterdir())
+        for number in range(5):
+            (folder / f"more{number}.png").write_bytes(pictures[number % 4].read_bytes())
+    # Four bright pictures lie among the dark ones.
+    for number, picture in enumerate(sorted((world / "data/test/bright").iterdir())[:4]):
+        (world / f"data/test/dark/more{number}.png").write_bytes(picture.read_bytes())
+    write_network('(weights("right", {"folder/top1": 77.7778}),)')
+    finished: dict[int | None, tuple[ReferenceCell, RunRecord]] = {}
+
+    def judged(
+        num_official: int | None, *, published: float = 77.7778, limit: int | None = None, **of: int
+    ) -> Judgement:
+        if limit not in finished:
+            request = RunRequest(
+                task="folder",
+                backbone="means.py",
+                protocol="evaluate",
+                weights="right",
+                data=world / "data",
+                results=world / "results",
+                cache_root=world / "cache",
+                limit=limit,
+            )
+            cell = prepare_check(request, published={"top1": published}, expected=None)
+            finished[limit] = (cell, run_cell(cell.cell).record)
+        cell, record = finished[limit]
+        data = dataclasses.replace(record.data, num_official=num_official)
+        cell = dataclasses.replace(cell, reference={"top1": published}, **of)
+        return judge(cell, dataclasses.replace(record, data=data))
+
+    return judged
+
+
+@pytest.mark.parametrize(
+    ("num_official", "items", "verdict"),
+    [(18, "all", "ok"), (20, "nearly all", "ok"), (21, "some", "not judged")],
+)
+def test_ninety_percent_of_the_official_items_are_enough(
+    num_official: int, items: str, verdict: str, judged_of: Callable[..., Judgement]
+) -> None:
+    # 18 of 20 are 90%, of 21 they are 86%.
+    found = judged_of(num_official)
+
+    assert (found.items, found.verdict) == (items, verdict)
+    assert (found.caveat == "") == (items != "nearly all")
+
+
+# 14 of 18: Wilson's 95% interval is [54.79, 91.00], by scipy's binomtest(14, 18).
+@pytest.mark.parametrize(
+    ("published", "verdict"), [(54.7, "off"), (54.9, "ok"), (90.9, "ok"), (91.1, "off")]
+)
+def test_nearly_all_items_are_judged_by_the_interval(
+    published: float, verdict: str, judged_of: Callable[..., Judgement]
+) -> None:
+    assert judged_of(20, published=published).verdict == verdict
+    # All of them are held to a tenth of a point.
+    assert judged_of(18, published=published).verdict == "off"
+
+
+def test_what_missing_items_could_move_is_said(judged_of: Callable[..., Judgement]) -> None:
+    # By hand: 2 of 20 that are 10 points easier move the whole by 10 x 0.1 = 1 point.
+    assert judged_of(20).caveat == (
+        "2 of 20 official items are not here (10.0%): were they 10 points easier or harder than the"
+        " others, the score of all would be 1.00 points away, which the interval leaves out"
+    )
+
+
+def test_a_draw_from_nearly_all_items_keeps_the_caveat(
+    judged_of: Callable[..., Judgement],
+) -> None:
+    drawn, drawn_of_all = judged_of(20, limit=10), judged_of(18, limit=10)
+
+    assert (drawn.items, drawn.verdict, drawn_of_all.items) == ("drawn", "ok", "drawn")
+    assert "2 of 20 official items are not here" in drawn.caveat
+    assert drawn_of_all.caveat == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_empty_classes": 1}, "1 of its classes have no item here"),
+        ({"num_other_classes": 1}, "1 of the weights' classes are not in the data here"),
+    ],
+)
+def test_a_class_without_items_is_no_random_loss(
+    changes: dict[str, int], said: str, judged_of: Callable[..., Judgement]
+) -> None:
+    found = judged_of(20, **changes)
+
+    assert (found.items, found.verdict, found.caveat) == ("some", "not judged", "")
+    assert said in found.reason
+
+
+def test_more_items_than_the_official_list_has_are_not_judged(
+    judged_of: Callable[..., Judgement],
+) -> None:
+    assert "18 items here, more than its 17" in judged_of(17).reason.replace("are here", "here")
+    assert "of no published list" in judged_of(None).reason
+
+
+def test_a_class_without_items_is_counted(world: Path) -> None:
+    write_network('(weights("right", {"folder/top1": 100.0}),)')
+    request = RunRequest(
+        task="folder",
+        backbone="means.py",
+        protocol="evaluate",
+        weights="right",
+        data=world / "data",
+        results=world / "results",
+        cache_root=world / "cache",
+    )
+    assert prepare_check(request, published={}, expected=None).num_empty_classes == 0
+    for picture in (world / "data" / "test" / "dark").iterdir():
+        picture.unlink()
+    (world / "data" / "test" / "dark" / "keep").mkdir()
+
+    assert prepare_check(request, published={}, expected=None).num_empty_classes == 1

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "rsbench check-reference",
         "rsbench check-reference efficientnet_lite_0 --data /data/imagenet",
+        "rsbench check-reference --task kinetics400 --data /data/k400 --limit 2000",
         "rsbench check-reference efficientnet_lite_0 --data MINE --expect top1=89.9,top5=98.48",
     ),
 )
@@ -52,15 +53,22 @@ def check_reference(backbones: str | None, weights: str | None, **words: Any) ->
     """Measure known weights again and say how far they are from their published scores.
 
     BACKBONE and WEIGHTS may be several by commas; all of a backbone's where WEIGHTS is left out.
-    Without BACKBONE, the weights that have published scores are listed. Exit codes: 0 all ok, 1
-    something is off, 2 nothing was judged, because the data is not the whole official set.
+    Without BACKBONE, the weights that have published scores are listed; with --task and --data,
+    those that are on this machine are checked. Videos are seen by the published views and sampler.
+    All pictures must be within 0.1 points; what --limit draws, data that lacks some items, and
+    videos are judged by the 95% interval, and what it could not have seen is printed.
+    Exit codes: 0 all ok, 1 something is off, 2 nothing was judged, because less than 90% of the
+    official set is here.
     """
     from rsbench.reference_check import exit_code
 
-    if backbones is None:
+    if backbones is None and words["data"] is None:
         _list_pairs(words["task"], as_json=words["as_json"])
         return 0
-    pairs = _pairs(backbones, weights, words["task"], words["expect"])
+    if backbones is None:
+        pairs = _pairs_here(words["task"], words["expect"])
+    else:
+        pairs = _pairs(backbones, weights, words["task"], words["expect"])
     done: list[dict[str, Any]] = []
     verdicts: list[Verdict] = []
     code = 0
@@ -157,25 +165,70 @@ def _pairs_of(
     return pairs
 
 
-def _list_pairs(task: str | None, *, as_json: bool) -> None:
+def _pairs_here(task: str | None, expect: str | None) -> list[KnownPair]:
+    """Find the pairs of a task whose weights lie on this machine; how many do not is said."""
+    from rsbench.data.roots import cache_root
+    from rsbench.registry import find_backbone
+    from rsbench.weights.shelf import how_to_get, look, place_of
+
+    if task is None:
+        raise RsbenchError(
+            "--data without a BACKBONE checks all weights of one task that are here: name it by"
+            " --task, such as --task kinetics400."
+        )
+    if expect is not None:
+        raise RsbenchError("--expect is for one pair of backbone and weights: name them.")
+    pairs = _published_pairs(task)
+    if not pairs:
+        raise RsbenchError(
+            f"No scores on {task!r} are published; `rsbench check-reference` lists those that are."
+        )
+    places = [
+        place_of(find_backbone(pair.backbone).spec, pair.weights, cache_root=cache_root())
+        for pair in pairs
+    ]
+    here = [
+        pair for pair, place in zip(pairs, places, strict=True) if look(place).standing != "absent"
+    ]
+    if not here:
+        raise RsbenchError(
+            f"None of the {len(pairs)} weights with published scores on {task} are here, for"
+            f" example: {how_to_get(places[0])}"
+        )
+    num_absent = len(pairs) - len(here)
+    if num_absent:
+        click.echo(
+            f"rsbench: {num_absent} of {len(pairs)} weights with published scores on {task} are"
+            " not here and left out",
+            err=True,
+        )
+    return here
+
+
+def _published_pairs(task: str | None) -> list[KnownPair]:
+    """Find all weights with published scores, each under its own network."""
     from rsbench.reference_check import known_pairs
     from rsbench.registry import everything
     from rsbench.specs import Backbone
 
     found, broken = everything("backbone")
-    pairs = [
+    for each in broken:
+        click.echo(f"rsbench: left out {each.kind} {each.origin}: {each.reason}", err=True)
+    return [
         pair
-        for each in found
-        if isinstance(each.spec, Backbone)
-        for pair in known_pairs(each.spec)
+        for found_one in found
+        if isinstance(found_one.spec, Backbone)
+        for pair in known_pairs(found_one.spec)
         if pair.is_own and task in (None, pair.task)
     ]
+
+
+def _list_pairs(task: str | None, *, as_json: bool) -> None:
+    pairs = _published_pairs(task)
     if as_json:
         click.echo(json.dumps([_pair_json(pair) for pair in pairs], indent=1))
     else:
         print_columns([_pair_line(pair) for pair in pairs])
-    for each in broken:
-        click.echo(f"rsbench: left out {each.kind} {each.origin}: {each.reason}", err=True)
 
 
 def _pair_json(pair: KnownPair) -> dict[str, Any]:
@@ -187,12 +240,19 @@ def _pair_json(pair: KnownPair) -> dict[str, Any]:
         "published_percent": dict(pair.published),
         "conditions": pair.weights.published_conditions,
         "views": None if views is None else [views.clips, views.crops],
+        "sampler": pair.weights.sampler,
+        "clip": [pair.weights.input.frames, pair.weights.input.stride],
+        "pixels": pair.weights.input.pixels,
     }
 
 
 def _pair_line(pair: KnownPair) -> tuple[str, ...]:
     scores = ", ".join(f"{metric} {percent:g}" for metric, percent in pair.published.items())
-    return (pair.backbone, pair.weights.name, pair.task, scores)
+    views, given = pair.weights.views, pair.weights.input
+    seen = ""
+    if views is not None:
+        seen = f"{views.clips}x{views.crops} of {given.frames}x{given.stride}, {given.pixels} px"
+    return (pair.backbone, pair.weights.name, pair.task, scores, seen, pair.weights.sampler or "")
 
 
 # -------------------------------------------------------------------------------------- one check
@@ -234,6 +294,12 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
         "pixels": None,
         "frames": None,
         "stride": None,
+        "views": None,
+        "sampler": None,
+        "cropper": None,
+        "folds": None,
+        "cache_clips": 0.0,
+        "keep_views_up_to": 2.0,
         "max_failed": None,
         "precision": "float32",
         "again": False,
@@ -242,9 +308,12 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
 
 
 def _print(pair: KnownPair, check: ReferenceCell, finished: Finished, judgement: Judgement) -> None:
-    record, views = finished.record, check.cell.predict_reading.views
+    record, reading = finished.record, check.cell.predict_reading
+    views = reading.views
     num_views = f"{views.clips} x {views.crops} views" if views.num_views > 1 else "1 view"
     seen = f"{num_views} of {check.cell.input.pixels} pixels"
+    if reading.modality == "video":
+        seen += f" and {reading.clip.frames} x {reading.clip.stride} frames, {reading.sampler}"
     drawn = f" drawn of {check.num_present:,}" if judgement.items == "drawn" else ""
     click.echo(
         f"{record.backbone.name} · {record.weights.name} · {record.task.name}:"
@@ -262,11 +331,32 @@ def _print(pair: KnownPair, check: ReferenceCell, finished: Finished, judgement:
     print_columns([(f"  {first}", *rest) for first, *rest in lines])
     if judgement.reason:
         _say(f"not judged: {judgement.reason}")
+    if seen := _visible_in_words(judgement):
+        _say(seen)
+    if judgement.caveat:
+        _say(judgement.caveat)
     click.echo(f"  record: {finished.path}")
 
 
 def _say(text: str) -> None:
     click.echo(click.wrap_text(text, 100, initial_indent="  ", subsequent_indent="    "))
+
+
+def _visible_in_words(judgement: Judgement) -> str:
+    """Say what intervals could not have seen, where something is judged by them."""
+    from rsbench.reference_check import SEEN_AT
+
+    points = [
+        f"{each.visible:.2f} points of {each.metric}"
+        for each in judgement.comparisons
+        if each.visible is not None
+    ]
+    if not points:
+        return ""
+    return (
+        f"judged by interval: a true difference below about {', '.join(points)} would not show in"
+        f" more than 1 check of 5 ({SEEN_AT:g} standard errors)"
+    )
 
 
 def _comparison_line(each: Comparison) -> tuple[str, ...]:
@@ -290,14 +380,16 @@ def _comparison_line(each: Comparison) -> tuple[str, ...]:
 def _json(
     pair: KnownPair, check: ReferenceCell, finished: Finished, judgement: Judgement
 ) -> dict[str, Any]:
-    record, views = finished.record, check.cell.predict_reading.views
+    record, reading = finished.record, check.cell.predict_reading
     return {
         "backbone": record.backbone.name,
         "weights": record.weights.name,
         "task": record.task.name,
         "record": str(finished.path),
         "reused": finished.reused,
-        "views": [views.clips, views.crops],
+        "views": [reading.views.clips, reading.views.crops],
+        "sampler": reading.sampler if reading.modality == "video" else None,
+        "clip": [reading.clip.frames, reading.clip.stride],
         "pixels": record.backbone.pixels,
         "limit": record.task.limit,
         "n_official": record.data.num_official,
@@ -309,6 +401,7 @@ def _json(
         "items": judgement.items,
         "verdict": judgement.verdict,
         "reason": judgement.reason,
+        "caveat": judgement.caveat,
         "metrics": [
             {
                 "metric": each.metric,
@@ -317,6 +410,7 @@ def _json(
                 "difference_points": each.difference,
                 "low_percent": each.low,
                 "high_percent": each.high,
+                "visible_points": each.visible,
                 "verdict": each.verdict,
             }
             for each in judgement.comparisons
