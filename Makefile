@@ -11,11 +11,12 @@ EN     := torchvision/efficientnet_b
 NETWORKS := $(RS)50@160,$(RS)101@160,$(RS)101@192,$(RS)152@192,$(RS)152@224,$(RS)152@256,$\
 $(EN)0@224,$(EN)1@240,$(EN)2@260,$(EN)3@300,$(EN)4@380,$(EN)5@456
 PARITY := build/parity
+PEERS  := build/peers
 # One thread a process; the tests of a file share what they make, so they stay in one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo results costs test lint format bench parity soak clean
+.PHONY: help demo results costs test lint format bench bench-video parity soak clean
 
 help:
 	@echo "make demo    install, run both ResNet-RS on the embedded Kinetics sample, print the table"
@@ -25,6 +26,7 @@ help:
 	@echo "make lint    ruff and mypy only"
 	@echo "make format  let ruff put the code in order"
 	@echo "make bench   measure speed beside other libraries (benchmarks/)"
+	@echo "make bench-video  the video readers people use, installed into an environment of its own"
 	@echo "make parity  compare anew with the official TensorFlow code, in an environment of its own"
 	@echo "make soak    the long tests at their full size"
 	@echo "make clean   remove .venv, build outputs and caches"
@@ -58,6 +60,10 @@ bench: $(STAMP)
 	@for program in benchmarks/[a-z]*.py; do \
 	    echo "$$program"; $(BIN)/python "$$program" || exit 1; \
 	done
+
+# VIDEO="--videos 3 --repeats 5" names the sizes.
+bench-video: $(PEERS)/.installed
+	OMP_NUM_THREADS=1 $(PEERS)/venv/bin/python benchmarks/video.py $(VIDEO)
 
 # TensorFlow and torch stay apart: one half records and reads checkpoints, the other loads them.
 parity: $(STAMP) $(PARITY)/.installed
@@ -99,4 +105,13 @@ $(PARITY)/.installed: tests/parity/requirements.txt | $(BIN)/python
 	@rm -rf $(PARITY)/venv
 	@$(BIN)/python -m venv $(PARITY)/venv
 	@$(PARITY)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# Without their dependencies: see the file of requirements.
+$(PEERS)/.installed: benchmarks/requirements-video.txt setup.cfg constraints.txt | $(BIN)/python
+	@echo "Installing rsbench and the readers it is compared with into $(PEERS)/venv"
+	@rm -rf $(PEERS)/venv
+	@$(BIN)/python -m venv $(PEERS)/venv
+	@$(PEERS)/venv/bin/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	@$(PEERS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from costs_factory import cost, timing
@@ -116,6 +118,108 @@ def test_without_a_gpu_nothing_is_claimed(
     assert capsys.readouterr().out == (
         "The paper's pairs want a GPU, and there is none; --small shows how it would run.\n"
     )
+
+
+# ---------------------------------------------------------------------------- videos
+
+
+@pytest.fixture
+def videos(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    return _program("video")
+
+
+SMALL = ("--corpora", "340x256/12", "--videos", "1", "--seconds", "3", "--repeats", "2")
+
+
+def test_readers_give_the_frames_asked_for_without_peers_or_ffmpeg(
+    videos: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    peers = sys.modules["_video_peers"]
+
+    def absent() -> None:
+        raise ImportError("No module named 'torchcodec'")
+
+    monkeypatch.setattr(peers, "_PROBES", dict.fromkeys(peers._PROBES, absent))
+    monkeypatch.setattr(sys.modules["_video_corpus"], "find_spec", lambda name: None)
+    monkeypatch.setattr(videos, "_ffmpeg_version", lambda: None)
+    videos.main([*SMALL, "--no-loader", "--json", str(tmp_path / "all.json")])
+    said = capsys.readouterr().out
+    values = json.loads((tmp_path / "all.json").read_text())
+
+    assert "left out: torchcodec (No module named 'torchcodec')" in said
+    assert "ffmpeg is not installed: no limit" in said
+    assert "1 videos, drawn picture" in said
+    # 32, 80 and 16 frames of the three workloads.
+    assert {
+        each["reader"]: (each["num_exact"], each["num_asked"]) for each in values["frames"]
+    } == {name: (128, 128) for name, entry in peers.READERS.items() if entry.package == "rsbench"}
+    assert {each["workload"] for each in values["rows"]} == {"W1", "W2", "W3"}
+
+
+def test_a_reader_of_other_frames_is_found_out(
+    videos: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["_video_corpus"], "find_spec", lambda name: None)
+    peers, corpora = sys.modules["_video_peers"], sys.modules["_video_corpus"]
+    corpus = corpora.make_corpus(tmp_path, corpora.SIZES[0], num_videos=1, seconds=3)
+    late = peers.Entry(
+        lambda path, wanted: peers.pyav_whole(path, wanted - 1 + 2 * (wanted == 0)), "none", "late"
+    )
+    (found,) = videos.verify(corpus, {"late": late}, ffmpeg=False)
+
+    assert found.num_exact == 0
+
+
+def test_the_packets_that_must_be_decoded_are_counted_once(
+    videos: ModuleType,
+) -> None:
+    work = sys.modules["_video_work"]
+    # Two groups: I0 P3 B1 B2, I4 P7 B5 B6, times in presentation order, packets as in the file.
+    packets = work.Packets(
+        times=tuple(range(8)),
+        decoding_order=(0, 3, 1, 2, 4, 7, 5, 6),
+        keyframes=(0, 4),
+        time_base=1,
+        rate=30,
+        width=340,
+        height=256,
+    )
+
+    # By hand: B1 needs I0, P3 and itself; P7 needs I4; both clips together no packet twice.
+    assert work.packets_needed(packets, np.array([[1]])) == 3
+    assert work.packets_needed(packets, np.array([[7]])) == 2
+    assert work.packets_needed(packets, np.array([[1, 7], [0, 4]])) == 5
+
+
+def test_goals_are_of_a_familys_best_reader(videos: ModuleType) -> None:
+    peers = sys.modules["_video_peers"]
+    readers = {
+        name: peers.READERS[name]
+        for name in (videos.OURS, "torchcodec exact", "torchcodec approximate", "pytorchvideo")
+    }
+    rows = [
+        videos.Row(
+            corpus="c",
+            workload="W1",
+            reader=name,
+            milliseconds=(1.0,),
+            ratios=(ratio,),
+            of_limit=(0.95,),
+        )
+        for name, ratio in zip(readers, (1.0, 1.2, 1.6, 4.5), strict=True)
+    ]
+    lines = [*videos.lines_of_goals(rows, readers)]
+
+    # torchcodec's best is 1.2 of the 1.3 wanted, pytorchvideo 4.5 of 4; there is no decord.
+    assert lines[2:] == [
+        "| torchcodec's best / ours, 1.3 | 1.20 * |",
+        "| pytorchvideo's best / ours on W1, 4 | 4.50 |",
+        "| of the limit, 0.9 | 0.95 |",
+    ]
 
 
 # ---------------------------------------------------------------------------- beside timm
