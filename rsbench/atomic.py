@@ -20,10 +20,16 @@ def temporary_path(folder: Path) -> Path:
     return folder / f".{uuid.uuid4().hex}{_TEMPORARY}"
 
 
-def write_through(path: Path, content: bytes) -> None:
+def is_temporary(path: Path) -> bool:
+    """Say whether a path has such a name."""
+    return path.name.startswith(".") and path.suffix == _TEMPORARY
+
+
+def write_through(path: Path, *parts: bytes | memoryview) -> None:
     """Write a new file and flush it to the disk; an OSError is the caller's to explain."""
     with path.open("xb") as stream:
-        stream.write(content)
+        for part in parts:
+            stream.write(part)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -13,10 +13,11 @@ from typing import cast
 
 from rsbench import environment
 from rsbench.assembly import Assembled, assemble, check_device, resolve_input
+from rsbench.data.fingerprints import Fingerprints
 from rsbench.data.roots import Root, find_root
 from rsbench.data.sample import sample_root
 from rsbench.errors import DataError, RsbenchError, UnknownNameError
-from rsbench.gathering import Gathered, gather
+from rsbench.gathering import Gathered, folds_of, gather
 from rsbench.registry import (
     Found,
     everything,
@@ -28,7 +29,9 @@ from rsbench.registry import (
     suggest,
 )
 from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
+from rsbench.viewing import resolve_reading, resolve_recipe
 from rsbench.weights.choosing import INFLATE, MADE_FOR, ChosenWeights, choose_weights
+from rsbench.weights.history import refuse_learned
 from rsbench.weights.shelf import known_weights, metadata_of
 
 
@@ -52,11 +55,24 @@ class RunRequest:
     pixels: int | None = None
     frames: int | None = None
     stride: int | None = None
+    views: Views | None = None
+    """Test views; None leaves them to the task or the protocol."""
+    sampler: str | None = None
+    """Clip sampler of the test, and of frozen training clips; None likewise."""
+    cropper: str | None = None
+    """Where the crops of the test lie; None likewise."""
+    folds: tuple[str, ...] = ()
+    """Names of the folds to run; empty for all."""
+    keep_views_up_to_gib: float = 2.0
+    """Largest file of single views' scores that is kept; of what would be larger, the means are.
+    Held in memory once while a run lasts; Kinetics-700 at ten clips of three crops is 1.4 GiB."""
     max_failed: int | None = None
     """Fail if more items than this can't be read; None counts them and goes on."""
     device: str = "cpu"
     batch_size: int = 16
     num_workers: int = 0
+    cache_clips_gib: float = 0.0
+    """Most decoded views that are kept on disk; 0 keeps none."""
     precision: str = "float32"
     again: bool = False
     """Run even if the same run is finished."""
@@ -107,6 +123,7 @@ def prepare(request: RunRequest) -> Cell:
             f" task {task.name} asks for {task.target}."
         )
     overrides = _parse_overrides(protocol.spec, request.overrides)
+    recipe = resolve_recipe(protocol.spec, task, overrides)
     backbone, notes = network_of(backbone, request.weights)
     weights = choose_weights(backbone.spec, request.weights, cache_root=request.cache_root)
     sample = task.sample if root is None else None
@@ -119,25 +136,44 @@ def prepare(request: RunRequest) -> Cell:
         frames=request.frames,
         stride=request.stride,
     )
-    predict_reading = Reading(
-        modality=task.modality,
+    predict_reading = resolve_reading(
+        task,
+        protocol.spec,
+        sample=sample,
         input=seen,
         clip=clip,
-        sampler=protocol.spec.sampler,
-        views=protocol.spec.views or (sample.views if sample is not None else task.views),
-        read=task.read,
+        views=request.views,
+        sampler=request.sampler,
+        cropper=request.cropper,
         read_key="" if task.read is None else _read_key(task, found_task.source_sha256),
     )
-    gathered = gather(task, path, limit=request.limit, trains=protocol.spec.trains)
+    gathered = gather(
+        task,
+        path,
+        limit=request.limit,
+        trains=protocol.spec.trains,
+        folds=request.folds,
+        # A sample's clips are in no data set.
+        trained_on=weights.trained_on if sample is None else (),
+    )
+    task_name = f"{task.name}@sample" if sample is not None else task.name
+    refuse_learned(
+        weights,
+        task,
+        task_name=task_name,
+        folds=folds_of(task, path),
+        tested={fold.name: fold.test.items for fold in gathered.folds},
+        digest_of=Fingerprints(request.cache_root / "fingerprints").digest,
+    )
     return Cell(
         request=request,
         task=task,
-        task_name=f"{task.name}@sample" if sample is not None else task.name,
+        task_name=task_name,
         task_source=found_task.source_sha256,
         sample=sample is not None,
         backbone=backbone,
         protocol=protocol,
-        recipe={**protocol.spec.recipe, **overrides},
+        recipe=recipe,
         overrides=overrides,
         weights=weights,
         input=seen,
@@ -259,8 +295,22 @@ def settings_of(request: RunRequest, key: str) -> Settings:
         precision=request.precision,  # type: ignore[arg-type]  # asserted just above
         cache_root=request.cache_root,
         work_root=request.cache_root / "work" / key,
+        cache_clips_bytes=int(request.cache_clips_gib * 2**30),
         progress=request.progress,
+        say=_once(request.say),
     )
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Say a line the first time only: what holds for every epoch is said once."""
+    said: set[str] = set()
+
+    def say_new(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return say_new
 
 
 def _parse_overrides(protocol: Protocol, typed: Mapping[str, str]) -> dict[str, Scalar]:

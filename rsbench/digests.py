@@ -14,6 +14,14 @@ def digest_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
+    """Give the sha256 of bytes that lie in several pieces, as if they were one."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
 def digest_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     """Give the sha256 of a JSON value in canonical form (sorted keys, no spaces, exact floats)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -15,11 +15,9 @@ from rsbench.data.features import extraction_bytes
 from rsbench.data.loaders import read_views
 from rsbench.errors import MediaError
 from rsbench.media.transforms import normalise
-from rsbench.recording import content_of, key_of, ruler_of
+from rsbench.recording import content_of, keeps_views, key_of, ruler_of, view_bytes
 from rsbench.records import store
 from rsbench.specs import Item, Reading, Views
-
-_HALF_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +36,11 @@ class Estimate:
     """What the cache keeps: features of all views in float32, or class scores where nothing
     trains."""
     view_score_bytes: int
-    """Scores of every test view in half precision, if all were kept."""
+    """Scores of every test view in half precision; 0 where items are not classified."""
+    keeps_views: bool
+    """Whether these are kept."""
+    mean_score_bytes: int
+    """What is kept of them otherwise."""
     seconds: float | None
     """Rough: reading and a forward pass of one item, measured, times the views; None where no
     item of the first few could be read."""
@@ -67,17 +69,17 @@ def estimate(cell: Cell) -> Estimate:
         num_views = sum(count * reading.views.num_views for count, reading in kept)
         num_passes = num_views
     return Estimate(
-        finished=store.find(cell.request.results, key) is not None,
+        finished=store.find(cell.request.results, key, all_views=keeps_views(cell)) is not None,
         num_train=gathered.num_train,
         num_test=gathered.num_expected,
         num_views=num_views,
-        media_bytes=sum(
-            item.source.stat().st_size for item in items if isinstance(item.source, Path)
-        ),
+        media_bytes=sum(_bytes_of(item.source) for item in items if isinstance(item.source, Path)),
         cache_bytes=sum(
             extraction_bytes(count, reading, settings, width=width) for count, reading in kept
         ),
-        view_score_bytes=num_test_views * len(gathered.classes) * _HALF_BYTES,
+        view_score_bytes=view_bytes(cell, kept_all=True),
+        keeps_views=keeps_views(cell),
+        mean_score_bytes=view_bytes(cell, kept_all=False),
         seconds=None if per_view is None else per_view * num_passes,
     )
 
@@ -106,6 +108,12 @@ def _distinct_items(cell: Cell) -> list[Item]:
         for item in each.items
     }
     return list(items.values())
+
+
+def _bytes_of(path: Path) -> int:
+    """Give the size of a file, or of all files in a folder of frames."""
+    files = path.iterdir() if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
 
 
 def _seconds_per_view(cell: Cell, assembled: Assembled, items: Sequence[Item]) -> float | None:

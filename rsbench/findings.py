@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,3 +69,25 @@ def some(names: Iterable[object]) -> str:
     listed = [str(name) for name in names]
     more = len(listed) - NUM_SHOWN
     return ", ".join(listed[:NUM_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def kinds_in_words(reasons: Iterable[str]) -> str:
+    """Count remarks by kind, the commonest first: "header claims N frames, N decode (22)".
+
+    Remarks of one kind differ in their numbers only.
+    """
+    listed = list(reasons)
+    kinds = Counter(re.sub(r"(?<![\w-])\d+(?!\w)", "N", each) for each in listed)
+    shown = "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common(NUM_SHOWN))
+    return shown + ("; ..." if len(kinds) > NUM_SHOWN else "")
+
+
+def failure_in_words(item: str, reason: str) -> str:
+    """Name an item and why it can't be read, the file's name once.
+
+    Readers know the file, not the item, and begin with its name; an id ends with that name as a
+    rule.
+    """
+    name, colon, rest = reason.partition(": ")
+    last = item.rsplit("/", 1)[-1]
+    return f"{item}: {rest if colon and name == last else reason}"

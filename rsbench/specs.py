@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from typing import Protocol as Interface
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ Modality = Literal["image", "video", "volume"]
 
 TargetKind = Literal["class", "multilabel", "boxes", "mask", "depth", "volume"]
 """What a head must give: a class, a set of classes, boxes, a mask, a depth map, a dense volume."""
+
+Activation = Literal["softmax", "sigmoid"]
+"""What makes probabilities of a classifier's outputs: for one class an item, or for any number."""
 
 Scalar = str | int | float | bool | None
 """What a recipe, a ruler or a JSON record may hold as a leaf."""
@@ -55,7 +58,8 @@ class Views:
     clips: int = 1
     """Temporal clips per video."""
     crops: int = 1
-    """Spatial crops per clip: 1 is the centre, 3 are left, centre, right along the longer side."""
+    """Spatial crops per clip: 1 is the centre, 3 are left, centre, right along the longer side, 10
+    are the corners and the centre, each mirrored too."""
 
     @property
     def num_views(self) -> int:
@@ -114,7 +118,8 @@ class Item:
     id: str
     """Unique in its task; relative and portable (never an absolute path)."""
     source: Path | np.ndarray
-    """The media file, or the array itself: uint8 (H, W, C) image, (T, H, W, C) clip."""
+    """The media file, a folder of numbered frames, or the array itself: uint8 (H, W, C) image,
+    (T, H, W, C) clip."""
     target: Any = None
     """What the task asks for: class index (int), tuple of indices, boxes, a path to a mask, ...
     None where the reader may not know it (everything a protocol predicts on)."""
@@ -123,6 +128,26 @@ class Item:
     end_seconds: float | None = None
     group: str | None = None
     """What must not be split between train and held-out (a person, a source video)."""
+    fps: float | None = None
+    """Frames per second of a folder of frames, which has no clock; None where nobody says."""
+    num_frames_listed: int | None = None
+    """Frames that a list claims for a folder; the folder's own count holds, and is remarked on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaFacts:
+    """What reading an item brought to light of it."""
+
+    num_frames: int
+    """Frames of its window that decode: what samplers cut clips from. 1 for a picture, and for
+    what a task reads itself."""
+    fps: float
+    """Frames per second that samplers were told; 0 where there is no clip to cut."""
+    height: int
+    """Of the frames that crops were cut from, in pixels; 0 for what a task reads itself."""
+    width: int
+    remarks: tuple[str, ...] = ()
+    """What is odd about media that could be read, one short line each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +239,10 @@ class Task:
     """Frames that image backbones are given of a video, so that 2D and 3D see the same ones."""
     views: Views = field(default_factory=Views)
     """Test views, unless the protocol names others."""
+    sampler: str | None = None
+    """The customary clip sampler, with its version ("ssv2@1"); None: the protocol's."""
+    train_sampler: str | None = None
+    """The same of random training clips ("ssv2_random@1"), for protocols that train on these."""
     read: Callable[[Item], np.ndarray] | None = None
     """Reads an item's media where the image and video readers can't: a volume, a point cloud.
     Gives the array the backbone takes, without batch axis: (C, D, H, W) for a volume."""
@@ -221,6 +250,9 @@ class Task:
     """Reads a target that lies in a file (a mask); None: `Item.target` is the target itself."""
     flip: bool = True
     """Whether a horizontal flip keeps the label (left/right gestures: False)."""
+    shares_data_with: Mapping[str, str] = field(default_factory=dict)
+    """Name of another task, in whose train split are items that this one tests -> why, with its
+    source. Scores of weights that learned on it are marked."""
     without_data: Literal["sample", "error"] = "sample"
     """What a run does when no data is configured: the embedded sample, or an error."""
     layouts: tuple[str, ...] = ()
@@ -267,6 +299,8 @@ class Weights:
     published_conditions: str = ""
     views: Views | None = None
     """Test views of the published scores of a video network."""
+    sampler: str | None = None
+    """Clip sampler of these scores, or the named one nearest to it, with its version: "psf@1"."""
     licence: str = ""
     source: str = ""
 
@@ -359,6 +393,14 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Remark:
+    """What is odd about an item that could be read."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """How items become uint8 views: everything here is content of the cache key."""
 
@@ -371,6 +413,8 @@ class Reading:
     sampler: str
     """Name of the clip sampler, with its version: "mmaction2@1"."""
     views: Views
+    cropper: str = "resizer@1"
+    """Name of the rule by which crops lie, with its version; see `rsbench.media.crops`."""
     read: Callable[[Item], np.ndarray] | None = None
     """The task's own reader, if it has one."""
     read_key: str = ""
@@ -389,10 +433,16 @@ class Settings:
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     cache_root: Path
     """Folder of the content-addressed caches."""
+    keep_views: bool = True
+    """Whether the scores of every view are kept, or their means alone."""
     work_root: Path
     """Folder of this run for checkpoints; deleted after the record is written."""
+    cache_clips_bytes: int = 0
+    """Most bytes of decoded views that are kept on disk; 0 keeps none."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Called as (stage, items done, items in all)."""
+    say: Callable[[str], None] = lambda line: None
+    """Called with a line that whoever is watching should read; lines may repeat."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -406,8 +456,36 @@ class Fitted:
     """Resolved values: the recipe says the rule, this what it came to here."""
     failures: tuple[Failure, ...] = ()
     """Training items that could not be read; left out of training and named."""
+    remarks: tuple[Remark, ...] = ()
+    """What is odd about training items that could be read, validation items among them."""
     seconds: float = 0.0
     """Fitting alone, without extraction."""
+
+
+class Halves(NamedTuple):
+    """Scores of views in half precision; see `rsbench.view_scores`."""
+
+    scores: np.ndarray
+    """float16 (N, V, K), less the offset; -inf where a class can't be; rows of NaN for items that
+    failed."""
+    offsets: np.ndarray
+    """float32 (N, V): the score of each view's best class for "softmax", 0 for "sigmoid"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewScores:
+    """What a classifier said of each view, from which other averages are derived offline."""
+
+    activation: Activation
+    """What makes probabilities of scores."""
+    halves: Halves | None
+    """Scores of every view, clips before crops: log-probabilities for "softmax", log-odds for
+    "sigmoid". None where they would take more room than they are given (`Settings.keep_views`)."""
+    mean_probabilities: np.ndarray
+    """float32 (N, K): mean of the probabilities over all views, as they are kept; rows of NaN for
+    items that failed."""
+    mean_scores: np.ndarray
+    """float32 (N, K): mean of the scores over all views."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -417,6 +495,11 @@ class Predictions:
     values: tuple[Any, ...]
     """For classes: float32 (K,) probabilities. Otherwise any numpy array or scalar."""
     failures: tuple[Failure, ...] = ()
+    facts: tuple[MediaFacts | None, ...] = ()
+    """What reading found of each item, None where it failed; empty where a protocol does not
+    say."""
+    views: ViewScores | None = None
+    """What the values were averaged from, where they are class probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -453,7 +536,9 @@ class Protocol:
     trains_backbone: bool = False
     """Whether the network itself learns, or only what is put on top of it."""
     sampler: str = "mmaction2@1"
-    """Clip sampler at test, and of frozen training clips."""
+    """Clip sampler at test, and of frozen training clips, unless the task has its own."""
+    cropper: str = "resizer@1"
+    """Where the crops of the test lie; see `rsbench.media.crops`."""
     views: Views | None = None
     """Test views where the protocol fixes them; None takes the task's."""
     train_passes: Callable[[Mapping[str, Scalar]], float] = lambda recipe: 1.0

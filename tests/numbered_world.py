@@ -24,6 +24,7 @@ from rsbench.records.predictions import PredictionTable
 from rsbench.records.schema import RunRecord
 from rsbench.registry import find_task
 from rsbench.runner import Finished
+from rsbench.view_scores import PROBABILITY_ERROR
 
 PLUGIN = Path(__file__).parent / "plugins" / "numbered_frames.py"
 FRAME_READER = f"{PLUGIN}:FRAME_READER"
@@ -225,7 +226,9 @@ def check_labels_stay_with_their_items(done: Done) -> None:
 def check_probabilities_are_those_worked_out_by_hand(done: Done) -> None:
     expected, found = expected_probabilities(done), done.by_id
     for name, probabilities_K in expected.items():
-        np.testing.assert_allclose(found[name], probabilities_K, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            found[name], probabilities_K, atol=PROBABILITY_ERROR, err_msg=name
+        )
 
 
 def check_the_score_is_that_counted_by_hand(done: Done) -> None:

@@ -22,6 +22,7 @@ from rsbench.records import store
 from rsbench.registry import find_backbone, find_task
 from rsbench.runner import Finished, run
 from rsbench.specs import Backbone, InputSpec
+from rsbench.view_scores import PROBABILITY_ERROR
 from rsbench.weights.choosing import choose_weights
 
 CLASSIFIER = """
@@ -279,7 +280,7 @@ def test_a_trained_classifier_is_evaluated_by_its_own_output(
         picture = torch.from_numpy(read_image(root / name)).permute(2, 0, 1)[None]
         with torch.inference_mode():
             expected = network(normalise(picture, spec)).softmax(dim=1)[0].numpy()
-        np.testing.assert_allclose(said, expected, atol=1e-5)
+        np.testing.assert_allclose(said, expected, atol=PROBABILITY_ERROR)
 
 
 def test_the_record_of_a_file_has_its_sha256_and_its_weights(

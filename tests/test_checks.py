@@ -16,7 +16,7 @@ from torch import nn
 from rsbench.checks import Check, check_backbone, check_task
 from rsbench.media.image import write_image
 from rsbench.metrics import MEAN_AVERAGE_PRECISION, TOP1
-from rsbench.registry import Found, find_backbone
+from rsbench.registry import Found, find_backbone, find_task
 from rsbench.specs import Backbone, ClipSpec, Fold, InputSpec, Item, Metric, Sample, Split, Task
 from rsbench.specs import Weights as KnownWeights
 
@@ -445,6 +445,20 @@ def test_real_data_is_read_from_its_root_and_a_gap_is_no_fault(tmp_path: Path) -
     assert not (tmp_path / "cache").exists()
 
 
+def test_groups_that_a_published_split_shares_are_no_fault_of_the_task(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    write_pictures(root)
+
+    def shared(root: Path, split: str, items: tuple[Item, ...]) -> Sequence[Item]:
+        return [replace(items[0], group="one film"), *items[1:]]
+
+    checks = checked(with_items(shared), tmp_path / "cache", data=root)
+
+    assert faults(checks) == set()
+    assert checks["separation"].detail == "no item or file is in two splits of a fold"
+
+
 def test_a_data_root_that_is_gone_is_named(tmp_path: Path) -> None:
     checks = checked(SOUND, tmp_path, data=tmp_path / "gone")
 
@@ -741,3 +755,17 @@ def test_a_fault_says_what_to_do(tmp_path: Path) -> None:
     for check in [*checked(first_changed(target=9), tmp_path).values(), *examined(PLAIN).values()]:
         assert check.ok == (check.next_step == "")
         assert "\n" not in check.detail
+
+
+def test_only_the_folds_asked_for_are_checked(tmp_path: Path) -> None:
+    found = find_task("ucf101")
+    root = tmp_path / "root"
+    root.mkdir()
+    found.spec.sample.write(root)
+
+    counts = {
+        folds: check_task(found, data=root, cache_root=tmp_path, folds=folds)[1].detail
+        for folds in ((), ("split1",))
+    }
+
+    assert counts == {(): "3 fold(s) of 6 split(s)", ("split1",): "1 fold(s) of 2 split(s)"}

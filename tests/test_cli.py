@@ -42,10 +42,15 @@ WORDS = {
         *("--json", "--limit", "--results", "--task", "--workers"),
     ],
     "data": ["--help"],
-    "data check": ["TASK", "--data", "--help", "--json"],
+    "data check": ["TASK", "--data", "--folds", "--help", "--json"],
+    "data prepare": [
+        *("TASK", "--crf", "--data", "--dry-run", "--gop", "--help", "--json", "--short-side"),
+        *("--to", "--workers"),
+    ],
+    "data quarantine": ["--clear", "--help", "--json"],
     "data sample": ["TASK", "FOLDER", "--help"],
     "data where": ["TASK", "--data", "--help"],
-    "doctor": ["--help", "--json", "--results"],
+    "doctor": ["--decoder", "--help", "--json", "--results"],
     "ls": ["WHAT", "--help", "--image", "--json", "--pretrained", "--results", "--video"],
     "new": ["KIND", "NAME", "--help", "--into"],
     "predict": [
@@ -59,13 +64,16 @@ WORDS = {
         *("--stride", "--threads", "--train", "--views", "--write"),
     ],
     "run": [
-        *("--again", "--backbone", "--batch-size", "--data", "--device", "--dry-run", "--frames"),
-        *("--help", "--json", "--limit", "--max-failed", "--pixels", "--precision", "--protocol"),
-        *("--results", "--seed", "--seeds", "--set", "--stride", "--task", "--weights"),
-        "--workers",
+        *("--again", "--backbone", "--batch-size", "--cache-clips", "--cropper", "--data"),
+        *("--device", "--dry-run"),
+        *("--folds", "--frames", "--help", "--json", "--keep-views-up-to", "--limit"),
+        *("--max-failed", "--pixels"),
+        *("--precision", "--protocol", "--results", "--sampler", "--seed", "--seeds", "--set"),
+        *("--stride", "--task", "--views", "--weights", "--workers"),
     ],
     "show": ["NAME", "--help", "--json"],
     "table": ["RESULTS", "--check", "--format", "--help", "--write"],
+    "views": ["RECORD", "--average", "--help", "--json", "--level", "--task", "--views"],
     "weights": ["--help"],
     "weights convert": ["SOURCE", "--backbone", "--help", "--to"],
     "weights fetch": ["BACKBONE", "NAME", "--again", "--from", "--help", "--mirror", "--sha256"],
@@ -380,7 +388,7 @@ def test_changing_the_recipe_gives_another_table_with_the_field_named(here: Path
     printed = rsbench("table").out
 
     assert answer.code == 0
-    assert printed.count("folder v1, test: linear_probe v1") == 2
+    assert printed.count("folder v1, test: linear_probe v2") == 2
     assert "recipe.held_out" in printed
 
 
@@ -419,7 +427,8 @@ def test_a_dry_run_says_what_would_run_and_leaves_no_trace_in_results(here: Path
     size = sum(path.stat().st_size for path in (here / "data").rglob("*.png"))
     assert f"would run: {NUM_TRAIN} train and {NUM_TEST} test items, 20 views" in said
     assert f"reads {size / 1024:.1f} KiB of media" in said
-    assert "of features; per-view scores would be 32 B" in said  # 8 items x 2 classes x 2 bytes
+    # 8 items x (2 classes x 2 bytes + 4 of the view's offset + 4 facts of 8 bytes).
+    assert "beside the record: 320 B of scores of single views" in said
     assert re.search(r"time: roughly \d+ (s|min), from one item measured", said)
 
 

@@ -24,6 +24,7 @@ from rsbench.profile import count_parameters
 from rsbench.records import store
 from rsbench.registry import find_backbone
 from rsbench.specs import Backbone
+from rsbench.view_scores import PROBABILITY_ERROR
 from rsbench.weights.shelf import package_file
 
 PICTURES = Path(__file__).parents[2] / "shared" / "data" / "imagenet_samples"
@@ -211,7 +212,9 @@ def test_a_run_gives_timm_s_probabilities(
     ids = [path.relative_to(tmp_path / "data").as_posix() for path in paths]
     assert found.keys() == set(ids)
     ours = np.stack([found[each] for each in ids])
-    np.testing.assert_allclose(ours, timm_s_probabilities(number, paths), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        ours, timm_s_probabilities(number, paths), rtol=0, atol=PROBABILITY_ERROR
+    )
 
 
 def test_the_record_says_what_the_weights_were_held_to(

@@ -23,6 +23,7 @@ from rsbench.data.features import extract
 from rsbench.errors import WeightsError
 from rsbench.protocols.evaluate import PROTOCOL, class_columns, fit, predict
 from rsbench.specs import ItemSet
+from rsbench.view_scores import PROBABILITY_ERROR
 
 
 def _head(num_classes: int) -> nn.Linear:
@@ -58,8 +59,8 @@ def test_probabilities_are_the_mean_over_views_of_a_softmax_over_classes(tmp_pat
     logits = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
     exponentials = np.exp(logits)
     by_hand = (exponentials / exponentials.sum(axis=2, keepdims=True)).mean(axis=1)
-    np.testing.assert_allclose(found, by_hand, atol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(found, by_hand, atol=PROBABILITY_ERROR)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=3 * PROBABILITY_ERROR)
 
 
 def test_classes_in_another_order_are_matched_by_name(tmp_path: Path) -> None:

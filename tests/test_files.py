@@ -137,3 +137,32 @@ def test_an_entry_too_long_for_the_disk_is_refused_by_its_line(root):
 def test_an_entry_that_is_no_path_is_refused(root, entry):
     with pytest.raises(DataError, match="line 3: a path must be given"):
         _locate(root, entry)
+
+
+def test_a_folder_is_found_by_its_own_name_and_a_file_is_none(root):
+    (root / "frames" / "7").mkdir(parents=True)
+    (root / "frames" / "8").touch()
+    bases, where = (root, root / "frames"), "list.txt, line 3"
+
+    assert RootGuard(root).locate_folder("7", bases=bases, where=where) == root / "frames" / "7"
+    assert RootGuard(root).locate_folder("8", bases=bases, where=where) is None
+    assert RootGuard(root).locate("7", bases=bases, where=where) is None
+    with pytest.raises(DataError, match=r"line 3: .*'\.\.' part"):
+        RootGuard(root).locate_folder("../7", bases=bases, where=where)
+
+
+def test_a_linked_folder_outside_is_refused_by_its_line(root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (root / "7").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(DataError, match="line 3: '7' must lie below the data root"):
+        RootGuard(root).locate_folder("7", bases=(root,), where="list.txt, line 3")
+
+
+def test_the_files_of_a_folder_are_its_own_visible_ones(root):
+    folder = root / "clips"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.mp4", "a.mp4", ".hidden.mp4", "deeper/c.mp4"):
+        (folder / name).touch()
+
+    assert RootGuard(root).files(folder) == [folder / "a.mp4", folder / "b.mp4"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rsbench.errors import DataError
-from rsbench.findings import Check, Fault, attempt, some
+from rsbench.findings import Check, Fault, attempt, failure_in_words, kinds_in_words, some
 
 
 def raising(error: Exception) -> Check:
@@ -44,3 +44,18 @@ def test_a_long_list_is_shortened() -> None:
     assert some(["a", "b", "c"]) == "a, b, c"
     assert some(range(7)) == "0, 1, 2 and 4 more"
     assert some([]) == ""
+
+
+def test_remarks_that_differ_in_numbers_only_are_of_one_kind() -> None:
+    said = ["header claims 96 frames, 90 decode", "tags are not UTF-8"]
+
+    assert kinds_in_words([*said, "header claims 7 frames, 1 decode"]) == (
+        "header claims N frames, N decode (2); tags are not UTF-8 (1)"
+    )
+    assert kinds_in_words(["a", "b", "c", "d"]) == "a (1); b (1); c (1); ..."
+
+
+def test_a_file_is_named_once_where_its_id_ends_with_its_name() -> None:
+    assert failure_in_words("hug/2.avi", "2.avi: must be a video") == "hug/2.avi: must be a video"
+    assert failure_in_words("hug/12.avi", "2.avi: must be") == "hug/12.avi: 2.avi: must be"
+    assert failure_in_words("hug/2.avi", "no frame") == "hug/2.avi: no frame"

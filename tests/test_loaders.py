@@ -23,7 +23,7 @@ from rsbench.errors import DataError, MediaError, RunError, UnknownNameError
 from rsbench.media.augment import Augmentation
 from rsbench.media.image import write_image
 from rsbench.media.video import read_all_frames, write_video
-from rsbench.specs import Item, Reading
+from rsbench.specs import Item, MediaFacts, Reading
 
 
 def _numbered_frames(num_frames: int, *, height: int = PIXELS, width: int = PIXELS) -> np.ndarray:
@@ -84,6 +84,64 @@ def test_a_file_and_its_array_give_the_same_views(tmp_path: Path) -> None:
         from_file = loaders.read_views(Item(id="f", source=source), reading)
         from_array = loaders.read_views(Item(id="a", source=array), reading)
         assert torch.equal(from_file, from_array)
+
+
+def _frame_folder(folder: Path, clip_THWC: np.ndarray) -> Path:
+    folder.mkdir()
+    for number, frame in enumerate(clip_THWC, start=1):
+        write_image(folder / f"{number:05d}.png", frame)
+    return folder
+
+
+def test_facts_are_those_of_the_media_whatever_was_looked_at(tmp_path: Path) -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (9, 16, 24, 3), dtype=np.uint8)
+    write_video(tmp_path / "a.mp4", clip, fps=10)
+    write_image(tmp_path / "a.png", clip[0])
+    folder = _frame_folder(tmp_path / "frames", clip)
+    cases = {
+        "file": (Item(id="v", source=tmp_path / "a.mp4"), video_reading(clips=2), (9, 10.0)),
+        "window": (
+            Item(id="w", source=tmp_path / "a.mp4", start_seconds=0.2, end_seconds=0.6),
+            video_reading(),
+            (4, 10.0),
+        ),
+        "array": (Item(id="a", source=clip), video_reading(clips=3), (9, 30.0)),
+        "folder": (Item(id="f", source=folder, fps=12.0), video_reading(), (9, 12.0)),
+        "picture": (Item(id="p", source=tmp_path / "a.png"), image_reading(crops=3), (1, 0.0)),
+    }
+    for name, (item, reading, (num_frames, fps)) in cases.items():
+        wanted = MediaFacts(num_frames=num_frames, fps=fps, height=16, width=24)
+        assert loaders.read_item(item, reading).facts == wanted, name
+        trained = loaders.read_training_item(item, reading, Augmentation(), seed=3)
+        assert trained.facts == wanted, name
+
+
+def test_a_folder_of_frames_is_the_clip_and_says_what_its_list_did_not(tmp_path: Path) -> None:
+    clip = np.random.default_rng(1).integers(0, 256, (9, 12, 12, 3), dtype=np.uint8)
+    folder = _frame_folder(tmp_path / "frames", clip)
+    reading = video_reading(clips=2)
+
+    read = loaders.read_item(Item(id="f", source=folder, num_frames_listed=11), reading)
+
+    assert torch.equal(read.views, loaders.read_views(Item(id="a", source=clip), reading))
+    assert read.facts.remarks == ("list claims 11 frames, the folder has 9",)
+    timed = Item(id="f", source=folder, start_seconds=0.5)
+    with pytest.raises(MediaError, match="a folder of frames, which has no clock"):
+        loaders.read_views(timed, reading)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_facts_stand_beside_the_views_they_are_of(tmp_path: Path, num_workers: int) -> None:
+    lengths = (5, 9, 7)
+    items = [Item(id=str(n), source=_numbered_frames(n)) for n in lengths]
+    items.insert(1, broken_item())
+
+    read = _read_all(items, video_reading(), settings(tmp_path, num_workers=num_workers))
+
+    rows = [row for batch in read for row in batch.rows]
+    facts = [each for batch in read for each in batch.facts]
+    assert rows == [0, 2, 3]
+    assert [each.num_frames for each in facts] == list(lengths)
 
 
 def test_no_augmentation_is_left_on_at_test() -> None:

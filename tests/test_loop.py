@@ -372,3 +372,23 @@ def test_tensors_keep_their_names_whatever_a_module_makes_of_its_state_dict() ->
             return self.body.state_dict(*args, **kwargs)
 
     assert set(named_tensors(nn.Sequential(Renaming()))) == {"0.body.weight", "0.body.bias"}
+
+
+def test_what_reading_remarked_on_is_gone_on_from_like_the_rest(tmp_path: Path) -> None:
+    batches = _epochs([4, 4, 4])
+
+    def run(remarks: dict[str, list[str]], last: int) -> None:
+        def read(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+            if epoch == last:
+                raise KeyboardInterrupt
+            remarks[f"item {epoch}"] = ["odd"]
+            return batches(epoch, failures)
+
+        _train(tmp_path, _network(), read_epoch=read, remarks=remarks)
+
+    with pytest.raises(KeyboardInterrupt):
+        run({}, last=2)
+    resumed: dict[str, list[str]] = {}
+    run(resumed, last=PLAN.epochs)
+
+    assert resumed == {f"item {epoch}": ["odd"] for epoch in range(PLAN.epochs)}

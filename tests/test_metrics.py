@@ -72,6 +72,28 @@ def test_a_failed_item_ranks_last_for_its_labels() -> None:
     assert found == pytest.approx((1 + 2 / 3) / 2)
 
 
+def test_a_failed_item_ranks_behind_every_item_that_was_read() -> None:
+    # By hand: the positive, whatever its score, is first of 2, and not tied with the failed one.
+    scores = [np.array([-np.inf]), None]
+    assert MEAN_AVERAGE_PRECISION.compute([(0,), ()], scores) == pytest.approx(1.0)
+
+
+def test_where_all_items_failed_no_label_is_found() -> None:
+    assert MEAN_AVERAGE_PRECISION.compute([(0,), (0, 1)], [None, None]) == 0
+
+
+def test_tied_scores_share_the_precision_of_the_last_of_them() -> None:
+    # By hand: 3 items tied, 1 of them positive: precision 1/3 at recall 1, whatever their order.
+    for targets in ([(0,), (), ()], [(), (), (0,)]):
+        found = MEAN_AVERAGE_PRECISION.compute(targets, [np.array([0.5])] * 3)
+        assert found == pytest.approx(1 / 3)
+
+
+def test_labels_of_nobody_leave_nothing_to_average() -> None:
+    with pytest.raises(DataError, match="one positive item at least"):
+        MEAN_AVERAGE_PRECISION.compute([(), ()], [np.array([0.5]), np.array([0.1])])
+
+
 def test_a_tie_goes_to_the_lower_class_as_in_argmax() -> None:
     scores = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
     targets = [0, 1, 2]

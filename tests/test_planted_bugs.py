@@ -31,12 +31,11 @@ from numbered_world import (
 )
 from torch import nn
 
-from rsbench import recording, runner
+from rsbench import recording, runner, view_scores
 from rsbench.data import features, loaders
 from rsbench.data.loaders import Batch
 from rsbench.errors import RsbenchError
 from rsbench.media import augment, sampling, transforms
-from rsbench.probes import logistic
 from rsbench.protocols import evaluate, linear_probe
 
 Check = Callable[[Done], None]
@@ -124,13 +123,13 @@ def drop_last_batch(monkeypatch: Patch) -> None:
 
 def drop_predictions_of_last_batch(monkeypatch: Patch) -> None:
     for protocol in (evaluate, linear_probe):
-        average = protocol.average_views
+        predict = protocol.predict_views
 
-        def short(*args: Any, average: Any = average, **kwargs: Any) -> Any:
-            found = average(*args, **kwargs)
+        def short(*args: Any, predict: Any = predict, **kwargs: Any) -> Any:
+            found = predict(*args, **kwargs)
             return replace(found, values=found.values[:-3])
 
-        monkeypatch.setattr(protocol, "average_views", short)
+        monkeypatch.setattr(protocol, "predict_views", short)
 
 
 def drop_last_items_everywhere(monkeypatch: Patch) -> None:
@@ -196,15 +195,12 @@ def shuffle_predictions(monkeypatch: Patch) -> None:
 
 
 def shuffle_features(monkeypatch: Patch) -> None:
-    right = features._assemble
+    right = features._Assembly.add
 
-    def wrong(*args: Any, **kwargs: Any) -> Any:
-        values, failures = right(*args, **kwargs)
-        readable = [row for row in range(len(values)) if row not in failures]
-        values[readable] = values[rolled(readable)]
-        return values, failures
+    def wrong(assembly: Any, number: int, shard: Any) -> None:
+        right(assembly, number, replace(shard, values=np.roll(shard.values, 1, axis=0)))
 
-    monkeypatch.setattr(features, "_assemble", wrong)
+    monkeypatch.setattr(features._Assembly, "add", wrong)
 
 
 def pool_in_the_order_of_the_list(monkeypatch: Patch) -> None:
@@ -251,18 +247,18 @@ def test_labels_shuffled_at_test_are_caught(
 
 
 def leave_augmentation_on(monkeypatch: Patch) -> None:
-    right = loaders._test_views
+    right = loaders.read_item
 
-    def augmented(row: int, *, items: Any, reading: Any) -> torch.Tensor:
+    def augmented(item: Any, reading: Any, **kwargs: Any) -> loaders.ItemViews:
         if reading.views.num_views == 1:
-            return right(row, items=items, reading=reading)
-        views = [
-            loaders.read_training_view(items[row], reading, augment.Augmentation(), seed=seed)
+            return right(item, reading, **kwargs)
+        read = [
+            loaders.read_training_item(item, reading, augment.Augmentation(), seed=seed)
             for seed in range(reading.views.num_views)
         ]
-        return torch.stack(views)
+        return loaders.ItemViews(torch.stack([each.views for each in read]), read[0].facts)
 
-    monkeypatch.setattr(loaders, "_test_views", augmented)
+    monkeypatch.setattr(loaders, "read_item", augmented)
 
 
 def leave_random_clips_on(monkeypatch: Patch) -> None:
@@ -271,20 +267,21 @@ def leave_random_clips_on(monkeypatch: Patch) -> None:
 
     def anywhere(sampler: str, *, num_frames: int, clip: Any, num_clips: int, fps: float) -> Any:
         asked = right(sampler, num_frames=num_frames, clip=clip, num_clips=num_clips, fps=fps)
+        if num_clips == 1:
+            return asked
         random = np.random.default_rng(num_frames)
         return (asked + random.integers(0, num_frames, (num_clips, 1))) % num_frames
 
-    for module in (sampling, loaders.video):
-        monkeypatch.setattr(module, "sample_clips", anywhere)
+    monkeypatch.setattr(sampling, "sample_clips", anywhere)
 
 
 def leave_mirroring_on(monkeypatch: Patch) -> None:
-    right = transforms.view_frame
+    right = transforms.stack_views
 
     def mirrored(*args: Any, **kwargs: Any) -> Any:
-        return np.ascontiguousarray(right(*args, **kwargs)[:, :, ::-1])
+        return np.ascontiguousarray(right(*args, **kwargs)[..., ::-1])
 
-    monkeypatch.setattr(transforms, "view_frame", mirrored)
+    monkeypatch.setattr(transforms, "stack_views", mirrored)
 
 
 @pytest.mark.parametrize(
@@ -373,18 +370,11 @@ def test_a_clip_that_starts_one_frame_off_is_caught(
 # ------------------------------------------------------------------ softmax over the wrong axis
 
 
-def softmax_of_the_probe_over(axis: int) -> Callable[[Patch], None]:
-    def wrong(scores: np.ndarray) -> np.ndarray:
-        # The rows of the video that can't be read are NaN.
-        shifted = np.nan_to_num(np.exp(scores))
-        return np.asarray(shifted / np.maximum(shifted.sum(axis=axis, keepdims=True), 1e-30))
+def softmax_over(axis: int) -> Callable[[Patch], None]:
+    def wrong(logits: np.ndarray) -> np.ndarray:
+        return logits - np.log(np.exp(logits).sum(axis=axis, keepdims=True))
 
-    return lambda monkeypatch: monkeypatch.setattr(logistic, "softmax", wrong)
-
-
-def softmax_of_the_head_over_the_batch(monkeypatch: Patch) -> None:
-    right = torch.Tensor.softmax
-    monkeypatch.setattr(torch.Tensor, "softmax", lambda tensor, dim: right(tensor, dim=0))
+    return lambda monkeypatch: monkeypatch.setattr(view_scores, "log_softmax", wrong)
 
 
 @pytest.mark.parametrize(
@@ -392,21 +382,15 @@ def softmax_of_the_head_over_the_batch(monkeypatch: Patch) -> None:
     [
         *plants(
             "over items",
-            softmax_of_the_probe_over(0),
+            softmax_over(0),
             check_probabilities_are_those_worked_out_by_hand,
-            "linear_probe",
+            *BOTH,
         ),
         *plants(
             "over views",
-            softmax_of_the_probe_over(1),
+            softmax_over(1),
             check_probabilities_are_those_worked_out_by_hand,
-            "linear_probe",
-        ),
-        *plants(
-            "over the batch",
-            softmax_of_the_head_over_the_batch,
-            check_probabilities_are_those_worked_out_by_hand,
-            "evaluate",
+            *BOTH,
         ),
     ],
     ids=str,
@@ -479,7 +463,9 @@ def pad_last_batch(monkeypatch: Patch) -> None:
         first, last = found[0], found[-1]
         assert isinstance(first.views, torch.Tensor) and isinstance(last.views, torch.Tensor)
         found[-1] = last._replace(
-            rows=(*last.rows, first.rows[0]), views=torch.cat([last.views, first.views[:1]])
+            rows=(*last.rows, first.rows[0]),
+            views=torch.cat([last.views, first.views[:1]]),
+            facts=(*last.facts, first.facts[0]),
         )
         yield from found
 
@@ -488,13 +474,13 @@ def pad_last_batch(monkeypatch: Patch) -> None:
 
 def count_padding_as_predictions(monkeypatch: Patch) -> None:
     for protocol in (evaluate, linear_probe):
-        average = protocol.average_views
+        predict = protocol.predict_views
 
-        def padded(*args: Any, average: Any = average, **kwargs: Any) -> Any:
-            found = average(*args, **kwargs)
+        def padded(*args: Any, predict: Any = predict, **kwargs: Any) -> Any:
+            found = predict(*args, **kwargs)
             return replace(found, values=(*found.values, found.values[0]))
 
-        monkeypatch.setattr(protocol, "average_views", padded)
+        monkeypatch.setattr(protocol, "predict_views", padded)
 
 
 def count_padding_everywhere(monkeypatch: Patch) -> None:

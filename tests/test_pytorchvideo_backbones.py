@@ -14,10 +14,12 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from typing import NamedTuple
 
 import pytest
 import torch
+from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler
 from pytorchvideo.models import hub
 from pytorchvideo.models.csn import create_csn
 from pytorchvideo.models.r2plus1d import create_r2plus1d
@@ -31,8 +33,9 @@ from rsbench_backbones.pytorchvideo import BACKBONES
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rsbench.media.sampling import sample_clips
 from rsbench.registry import find_backbone
-from rsbench.specs import Backbone
+from rsbench.specs import Backbone, ClipSpec
 
 # Read now: no test sees the user's RSBENCH_ variables.
 SOAK = "RSBENCH_SOAK" in os.environ
@@ -140,6 +143,40 @@ def test_crops_are_those_of_the_configurations(name: str):
         assert (given.mean, given.std) == ((0.45,) * 3, (0.225,) * 3)
         assert (given.interpolation, given.antialias) == ("bilinear", False)
         assert (given.resizer, given.resize_to) == ("torchvision", None)
+
+
+@pytest.mark.parametrize("fps", [15, 24, 25, Fraction(30_000, 1001), 30])
+@pytest.mark.parametrize("name", ["slow_r50", "slowfast_r50", "x3d_m", "mvit_base_32x3"])
+def test_clips_are_those_of_the_librarys_sampler_to_a_frame(name: str, fps: Fraction):
+    (weights,) = BY_NAME[name].weights
+    frames, stride = weights.input.frames, weights.input.stride
+    assert weights.views is not None
+    assert weights.sampler is not None
+    num_frames = 300
+    theirs = ConstantClipsPerVideoSampler(Fraction(frames * stride, 30), weights.views.clips)
+    clips = [theirs(0, num_frames / Fraction(fps), {}) for _ in range(weights.views.clips)]
+    inside = [
+        [
+            k
+            for k in range(num_frames)
+            if clip.clip_start_sec <= k / Fraction(fps) < clip.clip_end_sec
+        ]
+        for clip in clips
+    ]
+    # UniformTemporalSubsample; its module does not import beside this torchvision.
+    expected = [
+        [each[place] for place in torch.linspace(0, len(each) - 1, frames).long().tolist()]
+        for each in inside
+    ]
+    ours = sample_clips(
+        weights.sampler,
+        num_frames=num_frames,
+        clip=ClipSpec(frames=frames, stride=stride),
+        num_clips=weights.views.clips,
+        fps=float(fps),
+    )
+
+    assert abs(ours - expected).max() <= 1
 
 
 # --------------------------------------------------------------------------------------- as built

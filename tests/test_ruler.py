@@ -35,6 +35,7 @@ def _fields_that_differ(**parts: Any) -> set[str]:
         ("protocol", "sampler", "psf@1", "sampler"),
         ("protocol", "clips", 10, "clips"),
         ("protocol", "crops", 3, "crops"),
+        ("protocol", "cropper", "psf@1", "cropper"),
         ("protocol", "recipe", {"strengths": 45, "held_out": 0.1}, "recipe.held_out"),
         ("protocol", "source_sha256", "d" * 64, "protocol_source"),
     ],
@@ -94,6 +95,30 @@ def test_a_field_that_one_ruler_lacks_is_absent() -> None:
     assert differences({"a": 1}, {"a": 1, "b": 2}) == [("b", ABSENT, 2)]
 
 
+def test_what_goes_without_saying_is_not_said() -> None:
+    # Records older than the choice of a cropper, or of training clips, have no such field.
+    recipe = {"strengths": 45, "held_out": 0.2}
+    old = make_record(protocol={"recipe": recipe}).ruler
+    new = make_record(
+        protocol={"recipe": {**recipe, "train_sampler": "dense_random@1"}, "cropper": "resizer@1"}
+    ).ruler
+
+    assert new == old
+    assert "cropper" not in old
+
+
+def test_a_field_that_goes_without_saying_shows_what_its_absence_means() -> None:
+    old = make_record().ruler
+    new = make_record(protocol={"cropper": "psf@1"}).ruler
+
+    assert differences(old, new) == [("cropper", "resizer@1", "psf@1")]
+    assert differences(new, old) == [("cropper", "psf@1", "resizer@1")]
+    # However a ruler came to be: saying it aloud changes nothing.
+    assert differences(old, {**old, "cropper": "resizer@1"}) == []
+    assert ruler_digest(old) == ruler_digest({**old, "cropper": "resizer@1"})
+    assert ruler_digest(old) != ruler_digest(new)
+
+
 def test_one_is_one_point_nought_and_not_true() -> None:
     assert differences({"a": 1}, {"a": 1.0}) == []
     assert len(differences({"a": 1}, {"a": True})) == 1
@@ -101,9 +126,12 @@ def test_one_is_one_point_nought_and_not_true() -> None:
 
 
 _rulers = some.dictionaries(
-    some.sampled_from("abc"),
+    some.sampled_from(["a", "b", "cropper"]),
     some.one_of(
-        some.none(), some.booleans(), some.integers(-2, 2), some.sampled_from([0.0, 1.0, 0.5, "1"])
+        some.none(),
+        some.booleans(),
+        some.integers(-2, 2),
+        some.sampled_from([0.0, 1.0, 0.5, "1", "resizer@1"]),
     ),
 )
 

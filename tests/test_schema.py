@@ -133,10 +133,19 @@ def test_a_wrong_field_is_named(part: str | None, field: str, value: object, mes
 
 def test_every_required_field_is_missed() -> None:
     for field in fields(RunRecord):
-        if field.name in ("schema", "digest", "selection", "cost", "environment", "files"):
+        if field.name in ("schema", "digest", "selection", "cost", "environment", "files", "views"):
             continue
         with pytest.raises(RecordError, match=f"'{field.name}', which is missing"):
             from_json(_edited(lambda content, name=field.name: content.pop(name)), where="r.json")
+
+
+def test_a_record_older_than_remarks_and_view_scores_has_none() -> None:
+    def as_before(content: dict[str, Any]) -> None:
+        del content["data"]["remarked"], content["views"]
+
+    old = from_json(_edited(as_before), where="old.json")
+
+    assert (old.data.remarked, dict(old.views)) == ((), {})
 
 
 def test_a_record_older_than_the_choice_of_resizer_means_torchvisions() -> None:
@@ -145,6 +154,13 @@ def test_a_record_older_than_the_choice_of_resizer_means_torchvisions() -> None:
 
     backbone = from_json(_edited(as_before), where="old.json").backbone
     assert (backbone.resizer, backbone.resize_to) == ("torchvision", ())
+
+
+def test_a_record_older_than_the_choice_of_cropper_means_the_resizers_own() -> None:
+    old = from_json(_edited(lambda content: content["protocol"].pop("cropper")), where="old.json")
+
+    assert old.protocol.cropper == "resizer@1"
+    assert old.ruler == make_record().ruler
 
 
 def test_a_size_that_frames_were_resized_to_comes_back() -> None:

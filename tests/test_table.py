@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from records_factory import make_predictions, make_record, save_record, some_hits
+from rsbench_tasks import kinetics400
 
 from rsbench.errors import UnknownNameError
 from rsbench.records import store
+from rsbench.records.knowledge import shared_data_notes
 from rsbench.records.predictions import to_parquet
 from rsbench.stats import paired_difference, wilson
 from rsbench.tables import Tables, build, readme, render
@@ -234,6 +236,27 @@ def test_weights_that_know_the_task_are_flagged(root: Path) -> None:
     (table,) = _tables(root).tables
     assert [row.knows_task for row in table.rows] == [True, False, False]
     assert "trained on imagenet1k, kinetics400 (knows this task)" in to_markdown(_tables(root))
+
+
+def test_weights_that_know_its_data_through_a_larger_set_are_flagged(tmp_path: Path) -> None:
+    """The validation set of Kinetics-400 is largely in the train set of Kinetics-700."""
+    learned = {**LEARNED, "trained_on": ("kinetics700",)}
+    notes = shared_data_notes(("kinetics700",), kinetics400.TASK.shares_data_with)
+    save_record(tmp_path, some_hits(60), weights=learned, data={"notes": notes})
+    # Another row of the same table, whose weights saw nothing of it.
+    save_record(
+        tmp_path,
+        some_hits(50),
+        weights={**learned, "trained_on": ("imagenet1k",), "name": "other"},
+        data={"notes": notes},
+    )
+
+    (table,) = _tables(tmp_path).tables
+
+    assert [row.knows_task for row in table.rows] == [True, False]
+    drawn = to_markdown(_tables(tmp_path))
+    assert "trained on kinetics700 (knows this task)" in drawn
+    assert "weights that learned on kinetics700 know this task's data through it: most" in drawn
 
 
 @pytest.mark.parametrize(
@@ -520,3 +543,37 @@ def test_a_fit_that_stopped_early_is_told(tmp_path: Path, converged: bool, told:
     save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
     (table,) = _tables(tmp_path).tables
     assert any("stopped before it converged" in note for note in table.notes) is told
+
+
+def test_official_splits_are_shown_one_by_one_beside_their_mean(tmp_path: Path) -> None:
+    # protocols.md 5.6: "report the unweighted mean of three top-1 and each value".
+    for seed, folds in ((0, (0.5, 0.25, 0.75)), (1, (0.6, 0.35, 0.85))):
+        record = make_record(
+            hits=some_hits(80), seed=seed, task={"name": "ucf101", "split": "test1+test2+test3"}
+        )
+        part = replace(record.metrics[0], value=sum(folds) / 3, folds=folds)
+        predictions = make_predictions(some_hits(80))
+        store.write(
+            tmp_path, replace(record, metrics=(part,)), {store.PREDICTIONS_SUFFIX: predictions}
+        )
+
+    tables = _tables(tmp_path)
+    (cell,) = tables.tables[0].rows[0].cells
+    (line,) = list(csv.DictReader(io.StringIO(to_csv(tables))))
+
+    assert cell is not None
+    assert cell.folds == pytest.approx((0.55, 0.3, 0.8))
+    assert cell.value == pytest.approx(0.55)
+    assert [float(value) for value in line["folds"].split()] == pytest.approx([0.55, 0.3, 0.8])
+    for text in (to_markdown(tables), _printed(tables)):
+        assert "(55.0 / 30.0 / 80.0)" in text
+        assert "in parentheses: test1 / test2 / test3, of which it is the mean" in text
+
+
+def test_weights_that_learned_in_one_split_know_the_task(tmp_path: Path) -> None:
+    weights = {**LEARNED, "trained_on": ("kinetics400", "ucf101:split1")}
+    save_record(tmp_path, some_hits(70), weights=weights, task={"name": "ucf101"})
+
+    assert "trained on kinetics400, ucf101:split1 (knows this task)" in to_markdown(
+        _tables(tmp_path)
+    )

@@ -35,6 +35,7 @@ from rsbench_backbones.torchvision import BACKBONES, VITS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
+from torchvision.datasets.video_utils import VideoClips
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
@@ -45,8 +46,9 @@ from torchvision.models.video.s3d import S3D as LibraryS3D
 from torchvision.models.video.swin_transformer import SwinTransformer3d as LibrarySwin3d
 from torchvision.transforms._presets import VideoClassification
 
+from rsbench.media.sampling import sample_clips
 from rsbench.registry import find_backbone
-from rsbench.specs import Backbone, Weights
+from rsbench.specs import Backbone, ClipSpec, Weights
 from rsbench.weights.fitting import read_tensors
 from rsbench.weights.state import load_into
 
@@ -198,6 +200,26 @@ def test_weights_of_another_size_name_their_network():
             "IMAGENET1K_SWAG_LINEAR_V1": None,
         }
         assert (own.name, own.network) == ("IMAGENET1K_SWAG_E2E_V1", None)
+
+
+@pytest.mark.parametrize("fps", [15.0, 24.0, 25.0, 30_000 / 1001, 30.0])
+@pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
+def test_clips_are_those_of_torchvisions_evaluation_to_two_strides(name: str, fps: float):
+    (weights,) = BY_NAME[f"torchvision/{name}"].weights
+    clip = ClipSpec(frames=weights.input.frames, stride=weights.input.stride)
+    assert weights.views is not None
+    assert weights.sampler is not None
+    # references/video_classification/train.py: clips from every frame on, UniformClipSampler.
+    every, _ = VideoClips.compute_clips_for_video(
+        torch.arange(300), clip.frames, 1, fps, 30 / clip.stride
+    )
+    # The line of UniformClipSampler.__iter__.
+    chosen = torch.linspace(0, len(every) - 1, steps=weights.views.clips).floor().long()
+    ours = sample_clips(
+        weights.sampler, num_frames=300, clip=clip, num_clips=weights.views.clips, fps=fps
+    )
+
+    assert abs(ours - every[chosen].numpy()).max() <= 2 * clip.stride
 
 
 # --------------------------------------------------------------------------------------- as built

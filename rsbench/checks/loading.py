@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rsbench.data.roots import find_root
 from rsbench.data.sample import sample_root
 from rsbench.errors import RsbenchError
 from rsbench.findings import explain
+from rsbench.gathering import chosen_folds, folds_of
 from rsbench.registry import Found
 from rsbench.specs import Fold, Item, Split, Task
 
@@ -45,26 +46,31 @@ class Loaded:
         return list({item.id: item for item in chosen}.values())
 
 
-def load(found: Found[Task], data: Path | None, cache_root: Path) -> Loaded:
+def load(
+    found: Found[Task], data: Path | None, cache_root: Path, *, folds: Sequence[str] = ()
+) -> Loaded:
     """Load a task's sample, or the real data below a root.
 
     Raises:
         DataError: There is nothing at `data`.
+        UnknownNameError: The task has no such fold.
     """
     if data is None:
-        return load_from(found, sample_root(found.spec, cache_root), is_sample=True)
+        return load_from(found, sample_root(found.spec, cache_root), is_sample=True, folds=folds)
     given = find_root(found.spec, data)
     assert given is not None
-    return load_from(found, given.path, is_sample=False)
+    return load_from(found, given.path, is_sample=False, folds=folds)
 
 
-def load_from(found: Found[Task], root: Path, *, is_sample: bool) -> Loaded:
-    """Load every split of every fold; of real data, people often have one split only."""
+def load_from(
+    found: Found[Task], root: Path, *, is_sample: bool, folds: Sequence[str] = ()
+) -> Loaded:
+    """Load every split of the named folds, else of all; of real data, people often have one."""
     task = found.for_root(root) if found.for_root is not None else found.spec
-    folds = task.folds(root) if callable(task.folds) else task.folds
+    chosen = tuple(chosen_folds(task, folds_of(task, root), folds))
     splits: dict[str, Split] = {}
     faults: dict[str, str] = {}
-    for name in dict.fromkeys(name for fold in folds for name in split_names(fold)):
+    for name in dict.fromkeys(name for fold in chosen for name in split_names(fold)):
         try:
             splits[name] = task.load(root, name)
         except RsbenchError as error:
@@ -72,7 +78,7 @@ def load_from(found: Found[Task], root: Path, *, is_sample: bool) -> Loaded:
         except Exception as error:
             faults[name] = explain(error)
     return Loaded(
-        task=task, root=root, is_sample=is_sample, folds=folds, splits=splits, faults=faults
+        task=task, root=root, is_sample=is_sample, folds=chosen, splits=splits, faults=faults
     )
 
 

@@ -5,18 +5,19 @@ Shape letters: V views of an item, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from rsbench.checks.loading import Loaded
-from rsbench.data.loaders import read_views
+from rsbench.data.loaders import read_item, read_views
 from rsbench.errors import MediaError
-from rsbench.findings import Fault, some
+from rsbench.findings import Fault, failure_in_words, kinds_in_words, some
 from rsbench.specs import ClipSpec, InputSpec, Item, Reading, Views
 
 SAMPLER = "mmaction2@1"
-"""Clip sampler of the trial readings."""
+"""Clip sampler of the trial readings, where the task has none of its own."""
 PIXELS = 64
 """Side of the trial input where the sample names none."""
 VIDEO_CLIP = ClipSpec(frames=8, stride=2)
@@ -35,7 +36,7 @@ def _readings(loaded: Loaded) -> dict[str, Reading]:
             modality=task.modality,
             input=InputSpec(pixels=pixels, frames=clip.frames, stride=clip.stride),
             clip=clip if task.modality == "video" else still,
-            sampler=SAMPLER,
+            sampler=task.sampler or SAMPLER,
             views=(sample.views if loaded.is_sample else task.views),
             read=task.read,
             read_key=f"{task.name}@{task.version}" if task.read is not None else "",
@@ -49,12 +50,15 @@ def look_at_media(loaded: Loaded) -> str:
     reading = replace(_readings(loaded)["image network"], views=Views())
     items = loaded.items_to_read()
     failures, largest, varied = [], 0.0, False
+    remarks: dict[str, tuple[str, ...]] = {}
     for item in items:
         try:
-            views = read_views(item, reading)
+            views, facts = read_item(item, reading)
         except MediaError as error:
-            failures.append(f"{item.id} ({error})")
+            failures.append(failure_in_words(item.id, str(error)))
             continue
+        if facts.remarks:
+            remarks[item.id] = facts.remarks
         largest = max(largest, float(views.max()))
         varied = varied or bool(views.max() > views.min())
     if failures:
@@ -72,7 +76,15 @@ def look_at_media(loaded: Loaded) -> str:
             f"pixels must be 0 to 255; the largest of {len(items)} items is {largest:g}",
             next_step="Give pixels unscaled, as uint8 in 0 to 255.",
         )
-    return f"{len(items)} items read"
+    return f"{len(items)} items read{_with_remarks(remarks)}"
+
+
+def _with_remarks(remarks: Mapping[str, Sequence[str]]) -> str:
+    """Count what was odd about items that were read, and name one; empty where nothing was."""
+    if not remarks:
+        return ""
+    kinds = kinds_in_words(remark for said in remarks.values() for remark in said)
+    return f"; {len(remarks)} with remarks: {kinds}, e.g. {next(iter(remarks))}"
 
 
 def look_at_views(loaded: Loaded) -> str:

@@ -26,6 +26,7 @@ from rsbench.cli import (
     reference,
     run,
     tables,
+    views,
     weights,
 )
 from rsbench.cli.options import examples
@@ -65,6 +66,7 @@ for verb in (
     tables.table,
     listing.ls,
     listing.show,
+    views.views,
     predict.predict,
     reference.check_reference,
     profile.profile,

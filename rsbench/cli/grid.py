@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rsbench.cli.options import default_device
+from rsbench.cli.options import default_device, views_of
+from rsbench.cores import usable_cores
 from rsbench.errors import RsbenchError
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MOST_SEED = 2**32 - 1
 """The largest seed that numpy's generators, torch's and Python's all take."""
 
+MOST_WORKERS = 32
+"""Each holds up to two batches in memory."""
+
 
 def requests_of(words: dict[str, Any]) -> list[RunRequest]:
     """Take the words apart: one request a cell; names and data are found before anything runs."""
@@ -23,15 +26,16 @@ def requests_of(words: dict[str, Any]) -> list[RunRequest]:
     from rsbench.data.roots import cache_root
     from rsbench.registry import find_backbone, find_protocol
 
-    tasks, protocols = _names(words["tasks"]), _names(words["protocols"])
+    tasks, protocols = names_of(words["tasks"]), names_of(words["protocols"])
     seeds = _seeds(words["seed"], words["seeds"])
     overrides = _overrides(words["overrides"])
+    views = None if words["views"] is None else views_of(words["views"])
     for name in protocols:
         find_protocol(name)
     cells = []
     for task in tasks:
         found, _ = find_task_and_data(task, words["data"])
-        backbones = _names(words["backbones"] or _default_backbones(found.spec.modality))
+        backbones = names_of(words["backbones"] or _default_backbones(found.spec.modality))
         for name in backbones:
             find_backbone(name)
         cells += list(itertools.product([task], backbones, protocols, seeds))
@@ -52,10 +56,16 @@ def requests_of(words: dict[str, Any]) -> list[RunRequest]:
             pixels=words["pixels"],
             frames=words["frames"],
             stride=words["stride"],
+            views=views,
+            sampler=words["sampler"],
+            cropper=words["cropper"],
+            folds=() if words["folds"] is None else tuple(names_of(words["folds"])),
+            keep_views_up_to_gib=words["keep_views_up_to"],
             max_failed=words["max_failed"],
             device=device,
             batch_size=words["batch_size"],
             num_workers=workers,
+            cache_clips_gib=words["cache_clips"],
             precision=words["precision"],
             again=words["again"],
         )
@@ -63,7 +73,12 @@ def requests_of(words: dict[str, Any]) -> list[RunRequest]:
     ]
 
 
-def _names(text: str) -> list[str]:
+def names_of(text: str) -> list[str]:
+    """Give the names of a list by commas, each once.
+
+    Raises:
+        RsbenchError: One of them is empty.
+    """
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise RsbenchError(f"A list of names must be separated by single commas; it was {text!r}.")
@@ -109,5 +124,5 @@ def _default_backbones(modality: str) -> str:
 
 
 def _default_workers(device: str) -> int:
-    """Give loader processes: on a CPU the network needs the cores itself."""
-    return 0 if device == "cpu" else min(8, os.cpu_count() or 1)
+    """Give loader processes: on a CPU the network needs the cores itself; one feeds a GPU."""
+    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() - 1))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
 
+WHAT = ("tasks", "backbones", "protocols", "samplers", "croppers", "results")
+"""What can be listed."""
+
 WIDTH = 100
 """Characters a line of a table of weights may have."""
 
@@ -44,14 +47,14 @@ LEGEND = (
 @click.command(
     epilog=examples("rsbench ls backbones --json", "rsbench ls backbones --video --pretrained")
 )
-@click.argument("what", type=click.Choice(["tasks", "backbones", "protocols", "results"]))
+@click.argument("what", type=click.Choice(WHAT))
 @click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--video", "modality", flag_value="video", help="Of this modality only.")
 @click.option("--image", "modality", flag_value="image", help="Of this modality only.")
 @click.option("--pretrained", is_flag=True, help="Of backbones: their weights, a line each.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json: bool) -> None:
-    """List tasks, backbones, protocols or results.
+    """List tasks, backbones, protocols, samplers, croppers or results.
 
     A plug-in that can't be imported is named at the end and breaks nothing else.
     """
@@ -59,6 +62,15 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
         raise click.UsageError(f"--pretrained is for `rsbench ls backbones`, not for ls {what}.")
     if what == "results":
         _list_results(results, as_json=as_json)
+        return
+    if what in ("samplers", "croppers"):
+        rows = _samplers_json() if what == "samplers" else _croppers_json()
+        if as_json:
+            click.echo(json.dumps(rows, indent=1))
+        else:
+            print_columns([(row["name"], row["of"], row["title"]) for row in rows])
+            if what == "samplers":
+                click.echo("n: frames of the video, T: of a clip; N clips, i = 0..N-1; tau: stride")
         return
     from rsbench.registry import everything
 
@@ -87,6 +99,30 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
         click.echo(f"rsbench: left out {each.kind} {each.origin}: {each.reason}", err=True)
 
 
+def _samplers_json() -> list[dict[str, Any]]:
+    from rsbench.media.random_sampling import RANDOM_SAMPLERS
+    from rsbench.media.sampling import SAMPLERS
+
+    return [
+        {"name": name, "of": of, "title": (rule.__doc__ or "").partition("\n")[0]}
+        for of, rules in (("test", SAMPLERS), ("training", RANDOM_SAMPLERS))
+        for name, rule in rules.items()
+    ]
+
+
+def _croppers_json() -> list[dict[str, Any]]:
+    from rsbench.media.crops import CROPPERS, crop_counts
+
+    return [
+        {
+            "name": name,
+            "of": f"{'/'.join(map(str, crop_counts(name)))} crops",
+            "title": rule.title,
+        }
+        for name, rule in CROPPERS.items()
+    ]
+
+
 def _spec_json(found: Found[Any]) -> dict[str, Any]:
     from rsbench.data.layouts import untested_layouts
     from rsbench.specs import Backbone, Task
@@ -110,6 +146,8 @@ def _spec_json(found: Found[Any]) -> dict[str, Any]:
             "target": spec.target,
             "metrics": [metric.name for metric in spec.metrics],
             "views": [spec.views.clips, spec.views.crops],
+            "sampler": spec.sampler,
+            "train_sampler": spec.train_sampler,
             "layouts": list(spec.layouts),
             "layouts_untested_on_disk": list(untested_layouts(spec.layouts)),
             "licence": spec.licence,
@@ -120,6 +158,7 @@ def _spec_json(found: Found[Any]) -> dict[str, Any]:
             "trains": spec.trains,
             "selects_on": spec.selects_on,
             "sampler": spec.sampler,
+            "cropper": spec.cropper,
             "recipe": dict(spec.recipe),
         }
     return row
@@ -257,7 +296,7 @@ def show(name: str, as_json: bool) -> None:
             [
                 line
                 for key, value in row.items()
-                if value not in ("", [])
+                if value not in ("", [], None)
                 for line in _page(key, value)
             ]
         )

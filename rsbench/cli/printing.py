@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rsbench.findings import kinds_in_words
+
 if TYPE_CHECKING:
     from rsbench.checks import Check
     from rsbench.records.schema import RunRecord
@@ -19,18 +21,48 @@ def record_in_words(record: RunRecord) -> str:
     """Give the line of a record: its metrics, and how many items they stand on."""
     shown = []
     for metric in record.metrics:
-        # In percent where the tables have it so.
-        percent = metric.higher_is_better and 0 <= metric.value <= 1
-        value, low, high = (
-            f"{100 * number:.1f}" if percent else f"{number:.4g}"
-            for number in (metric.value, metric.low or 0.0, metric.high or 0.0)
-        )
-        interval = f" [{low}, {high}]" if metric.low is not None else ""
-        shown.append(f"{metric.name} {value}{interval}")
+        said = metric_in_words(metric.value, metric.low, metric.high, metric.higher_is_better)
+        shown.append(f"{metric.name} {said}")
     data = record.data
     failed = f", {data.num_failed} unreadable scored wrong" if data.num_failed else ""
+    if data.train_failed:
+        failed += f", {len(data.train_failed)} unreadable left out of training"
     limit = "" if record.task.limit is None else f", limit {record.task.limit}"
     return f"{', '.join(shown)} on {data.num_expected} items{failed}{limit}"
+
+
+def metric_in_words(
+    value: float, low: float | None, high: float | None, higher_is_better: bool
+) -> str:
+    """Give a number with its interval, in percent where the tables have it so."""
+    percent = higher_is_better and 0 <= value <= 1
+
+    def said(number: float) -> str:
+        return f"{100 * number:.1f}" if percent else f"{number:.4g}"
+
+    if low is None or high is None:
+        return said(value)
+    return f"{said(value)} [{said(low)}, {said(high)}]"
+
+
+def remarks_in_words(record: RunRecord) -> str:
+    """Give one line that counts the items which were read with remarks, by kind; empty for none."""
+    data = record.data
+    sets = {
+        "test": ("data.remarked", data.remarked),
+        "train": ("data.train_remarked", data.train_remarked),
+    }
+    said = {what: entries for what, (_, entries) in sets.items() if entries}
+    if not said:
+        return ""
+    numbers = {what: len({each["id"] for each in entries}) for what, entries in said.items()}
+    counted = " and ".join(f"{number} {what}" for what, number in numbers.items())
+    are = "item was" if sum(numbers.values()) == 1 else "items were"
+    # Where folds test each other's training items, an item's remark counts once.
+    distinct = {(each["id"], each["reason"]) for entries in said.values() for each in entries}
+    kinds = kinds_in_words(reason for _, reason in sorted(distinct))
+    where = " and ".join(sets[what][0] for what in said)
+    return f"{counted} {are} read with remarks: {kinds}; see {where} in the record"
 
 
 def record_json(record: RunRecord, path: Path) -> dict[str, Any]:
@@ -52,6 +84,7 @@ def record_json(record: RunRecord, path: Path) -> dict[str, Any]:
         "n_expected": record.data.num_expected,
         "n_evaluated": record.data.num_evaluated,
         "n_failed": record.data.num_failed,
+        "n_remarked": len({each["id"] for each in record.data.remarked}),
     }
 
 

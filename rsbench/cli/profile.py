@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rsbench.cli.options import RESULTS, default_device, examples
+from rsbench.cli.options import RESULTS, default_device, examples, views_of
 from rsbench.cli.progress import reporter
 from rsbench.errors import RsbenchError
 
 if TYPE_CHECKING:
     from rsbench.profiling.costs import Contents
     from rsbench.profiling.side_by_side import Fault, Profiled, ProfileRequest
-    from rsbench.specs import Views
 
 PAGE = "README.md"
 DEFAULT_RESULTS = Path("results")
-_VIEWS = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
 @click.command(
@@ -122,7 +119,7 @@ def _request(words: dict[str, Any]) -> ProfileRequest:
         pixels=words["pixels"],
         frames=words["frames"],
         stride=words["stride"],
-        views=_views(words["views"]),
+        views=views_of(words["views"]),
         batch_size=words["batch_size"],
         setting=Setting(
             device=words["device"] or default_device(),
@@ -141,17 +138,6 @@ def _names(text: str) -> tuple[str, ...]:
     if not all(names):
         raise RsbenchError(f"A list of names must be separated by single commas; it was {text!r}.")
     return tuple(dict.fromkeys(names))
-
-
-def _views(text: str) -> Views:
-    from rsbench.specs import Views
-
-    match = _VIEWS.fullmatch(text)
-    if match is None:
-        raise RsbenchError(
-            f"--views must be CLIPSxCROPS, such as 10x3 for 30 views; it was {text!r}."
-        )
-    return Views(clips=int(match[1]), crops=int(match[2]))
 
 
 def _print_measured(profiled: Profiled, results: Path | None, *, as_json: bool) -> None:

@@ -14,7 +14,13 @@ import click
 
 from rsbench.cli.grid import MOST_SEED, requests_of
 from rsbench.cli.options import FILE, RECORDS, RESULTS, examples
-from rsbench.cli.printing import bytes_in_words, duration_in_words, record_in_words, record_json
+from rsbench.cli.printing import (
+    bytes_in_words,
+    duration_in_words,
+    record_in_words,
+    record_json,
+    remarks_in_words,
+)
 from rsbench.cli.progress import reporter
 from rsbench.cli.tables import print_tables
 from rsbench.errors import RsbenchError
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from rsbench.cells import Cell, RunRequest
     from rsbench.estimate import Estimate
     from rsbench.runner import Finished
+    from rsbench.specs import Reading
 
 
 @click.command(
@@ -54,6 +61,18 @@ if TYPE_CHECKING:
 @click.option("--pixels", type=click.IntRange(min=8), help="Side of the input.")
 @click.option("--frames", type=click.IntRange(min=1), help="Frames per clip.")
 @click.option("--stride", type=click.IntRange(min=1), help="Frames of the video per clip frame.")
+@click.option("--views", metavar="CLIPSxCROPS", help="Test views, such as 10x3; else the task's.")
+@click.option("--sampler", help="By which clips are cut: psf, mmaction2, ... (ls samplers).")
+@click.option("--cropper", help="By which crops are cut: psf, mmaction2, ... (ls croppers).")
+@click.option("--folds", help="Official splits or folds by commas, such as split1; else all.")
+@click.option(
+    "--keep-views-up-to",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    metavar="GIB",
+    help="Keep every view's scores where they are no more than this; else only their means.",
+)
 @click.option("--max-failed", type=click.IntRange(min=0), help="Stop (1) at more unreadable items.")
 @click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--device", help="cpu, cuda, cuda:1; the GPU where there is one.")
@@ -65,6 +84,13 @@ if TYPE_CHECKING:
     help="Views a forward pass; no score depends on it.",
 )
 @click.option("--workers", type=click.IntRange(min=0), help="Loader processes.")
+@click.option(
+    "--cache-clips",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="GIB",
+    help="Keep so many GiB of decoded test clips for other runs.  [default: none]",
+)
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bf16", "fp16"]),
@@ -139,7 +165,9 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
             " --again runs it."
         )
     else:
-        click.echo(f"  {record_in_words(finished.record)}\n  record: {finished.path}")
+        remarks = remarks_in_words(finished.record)
+        lines = [record_in_words(finished.record), remarks, f"record: {finished.path}"]
+        click.echo("\n".join(f"  {line}" for line in lines if line))
     return finished
 
 
@@ -162,7 +190,8 @@ def _introduce(cell: Cell) -> None:
     for note in cell.notes:
         click.echo(f"  note: {note}")
     if gathered.missing:
-        shown = ", ".join(gathered.missing[:3]) + (", ..." if len(gathered.missing) > 3 else "")
+        names = list(dict.fromkeys(gathered.missing))
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         click.echo(f"  listed and not here: {len(gathered.missing)} ({shown})")
     for note in gathered.notes:
         click.echo(f"  note: {note}")
@@ -174,18 +203,32 @@ def _dry_run(request: RunRequest, *, as_json: bool) -> None:
 
     cell = prepare(request)
     size = estimate(cell)
+    reading = cell.predict_reading
     if as_json:
         described = {
             "task": cell.task_name,
             "backbone": cell.backbone.spec.name,
             "protocol": cell.protocol.spec.name,
             "seed": request.seed,
+            "views": [reading.views.clips, reading.views.crops],
+            "sampler": reading.sampler if reading.modality == "video" else None,
+            "cropper": reading.cropper,
             **dataclasses.asdict(size),
         }
         click.echo(json.dumps(described))
         return
     _introduce(cell)
+    if reading.read is None and reading.modality != "volume":
+        click.echo(f"  tested on {_views_in_words(reading)}")
     click.echo("\n".join(f"  {line}" for line in _estimate_lines(size)))
+
+
+def _views_in_words(reading: Reading) -> str:
+    num_clips, num_crops = reading.views.clips, reading.views.crops
+    crops = f"{num_crops} crop{'s' * (num_crops > 1)} by {reading.cropper}"
+    if reading.modality == "image":
+        return crops
+    return f"{num_clips} clip{'s' * (num_clips > 1)} by {reading.sampler} x {crops}"
 
 
 def _estimate_lines(size: Estimate) -> list[str]:
@@ -197,9 +240,22 @@ def _estimate_lines(size: Estimate) -> list[str]:
     return [
         f"would run: {size.num_train} train and {size.num_test} test items, {size.num_views} views",
         f"reads {bytes_in_words(size.media_bytes)} of media",
-        f"cache: {bytes_in_words(size.cache_bytes)} of features;"
-        f" per-view scores would be {bytes_in_words(size.view_score_bytes)}",
+        f"cache: {bytes_in_words(size.cache_bytes)} of features",
+        *_view_lines(size),
         f"time: {time}",
+    ]
+
+
+def _view_lines(size: Estimate) -> list[str]:
+    """Say what would be kept of single views; nothing for tasks that have no class scores."""
+    if not size.view_score_bytes:
+        return []
+    whole = bytes_in_words(size.view_score_bytes)
+    if size.keeps_views:
+        return [f"beside the record: {whole} of scores of single views"]
+    return [
+        f"beside the record: {bytes_in_words(size.mean_score_bytes)} of mean scores; those of"
+        f" single views would be {whole}, more than --keep-views-up-to allows"
     ]
 
 

@@ -116,6 +116,8 @@ def clean(text: str) -> str:
 
 def _title(table: Table) -> str:
     views = f"{table.clips} x {table.crops} views"
+    if "cropper" in table.ruler:  # Left out where it is the default.
+        views += f" by {table.ruler['cropper']}"
     return (
         f"{table.task} v{table.task_version}, {table.split}: {table.protocol} "
         f"v{table.protocol_version} ({table.sampler}, {views})"
@@ -169,6 +171,8 @@ def _metric(cell: Cell | None, column: Column) -> Text:
         return Text("-")
     spread = "" if cell.std is None else f" ± {_number(cell.std, column)}"
     main = _number(cell.value, column) + spread
+    if cell.folds:
+        main += f" ({' / '.join(_number(value, column) for value in cell.folds)})"
     if cell.low is None or cell.high is None:
         return Text(main)
     return Text(main, f"{_number(cell.low, column)}, {_number(cell.high, column)}")
@@ -209,6 +213,8 @@ def _remarks(table: Table, shared: Sequence[str], *, compared: bool) -> list[str
     reading = f"In brackets: 95% intervals over items ({', '.join(kinds)})" if kinds else ""
     if compared:
         reading += "; the difference of the headline is paired over items (bootstrap)"
+    if any(cell is not None and cell.folds for row in table.rows for cell in row.cells):
+        reading += f"; in parentheses: {table.split.replace('+', ' / ')}, of which it is the mean"
     if any(len(row.seeds) > 1 for row in table.rows):
         reading += "; ± is the standard deviation over seeds"
     if reading:

@@ -43,6 +43,7 @@ _HEADERS = (
     "low",
     "high",
     "n",
+    "folds",
     "difference",
     "difference_low",
     "difference_high",
@@ -121,6 +122,7 @@ def _line(
         "records": " ".join(row.records),
         # The row has a standard deviation of its pixels, the cell one over seeds.
         "std": None if cell is None else cell.std,
+        "folds": "" if cell is None else " ".join(str(value) for value in cell.folds),
         "difference": None,
     }
     if headline and row.difference is not None:

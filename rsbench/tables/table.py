@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rsbench.records.knowledge import is_known_through
 from rsbench.records.ruler import Difference, differences, ruler_digest
 from rsbench.records.schema import MetricPart, RunRecord
 from rsbench.records.store import Contents, Stored
@@ -51,6 +52,9 @@ class Cell:
     num_seeds: int
     n: int
     """Items it was computed over, failed ones included."""
+    folds: tuple[float, ...] = ()
+    """Of each official split, where the value is their mean; with several seeds the mean of each.
+    In the order of the table's `split`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +70,7 @@ class Row:
     """None for random weights, which differ from seed to seed."""
     trained_on: tuple[str, ...]
     knows_task: bool
-    """Whether the weights have seen this task."""
+    """Whether the weights have seen this task, or its data through a task that shares some."""
     frames: int
     stride: int
     pixels: int
@@ -173,7 +177,8 @@ def _without_repeats(records: Iterable[Stored]) -> tuple[list[Stored], list[str]
 
 
 def _base(task: str) -> str:
-    return task.partition("@")[0]
+    """Give a task's name without "@sample", and without the fold that weights learned in."""
+    return task.partition(":")[0].partition("@")[0]
 
 
 def _family(record: RunRecord) -> tuple[str, str]:
@@ -282,6 +287,7 @@ def _by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
 def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
     """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds."""
     values, lows, highs, counts = [], [], [], []
+    folds: list[list[float]] = []
     for runs in _by_seed(members):
         parts = [part for run in runs for part in run.record.metrics if part.name == metric]
         if not parts:
@@ -290,6 +296,8 @@ def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
         lows += [part.low for part in parts if part.low is not None]
         highs += [part.high for part in parts if part.high is not None]
         counts += [part.n for part in parts]
+        of_runs = zip(*(part.folds for part in parts), strict=True)
+        folds.append([_mean(of_fold) for of_fold in of_runs])
     over_seeds = mean_std(values)
     complete = len(lows) == len(highs) == len(counts)
     return Cell(
@@ -299,6 +307,7 @@ def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
         high=_mean(highs) if complete else None,
         num_seeds=over_seeds.n,
         n=min(counts),
+        folds=tuple(_mean(of_fold) for of_fold in zip(*folds, strict=True)),
     )
 
 
@@ -319,7 +328,8 @@ def _row(
         weights=weights.name,
         weights_digest=weights.digest if weights.init_seed is None else None,
         trained_on=weights.trained_on,
-        knows_task=_base(record.task.name) in {_base(name) for name in weights.trained_on},
+        knows_task=_base(record.task.name) in {_base(name) for name in weights.trained_on}
+        or is_known_through(weights.trained_on, record.data.notes),
         frames=network.frames,
         stride=network.stride,
         pixels=network.pixels,

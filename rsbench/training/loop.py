@@ -36,13 +36,17 @@ from rsbench.errors import RunError
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+Loss = Literal["cross-entropy", "binary cross-entropy"]
+"""One class an example, or any number of them."""
+
+
 class TrainingBatch(NamedTuple):
     """What one step sees."""
 
     inputs: torch.Tensor
     """float32 (B, C, H, W) or (B, C, T, H, W), normalised, on the device."""
     labels: torch.Tensor
-    """int64 (B,), on the device."""
+    """int64 (B,); for binary cross-entropy float32 (B, K) of noughts and ones. On the device."""
     names: tuple[str, ...]
     """Ids of the examples, for messages."""
 
@@ -66,8 +70,11 @@ class TrainingPlan:
     warmup_factor: float
     """Rate of the first step over the top, in (0, 1]."""
     label_smoothing: float
+    """Share s of each target that goes evenly to all classes; of noughts and ones, y becomes
+    y (1 - s) + s / 2."""
     largest_gradient: float
     """Norm to which the gradient of all parameters is clipped; 0 does not clip."""
+    loss: Loss = "cross-entropy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,9 +126,10 @@ def train(
     seed: int,
     machine: Machine,
     checkpoint: Checkpoint,
+    remarks: dict[str, list[str]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """Train a network in place on cross-entropy, and leave it in eval mode.
+    """Train a network in place on the plan's loss, and leave it in eval mode.
 
     Args:
         network: (B, C, ...) -> logits (B, K), on the device.
@@ -132,6 +140,8 @@ def train(
         seed: Of dropout and whatever else the network draws.
         machine: Device and precision.
         checkpoint: Gone on from if it is there and of this run; written after each epoch.
+        remarks: What `read_epoch` writes down of examples that it could read, by name: kept with
+            the checkpoint, and filled with what stands there.
         progress: Called as (steps done, steps in all).
 
     Raises:
@@ -140,6 +150,8 @@ def train(
     """
     started = time.perf_counter()
     state = _State(network, plan, steps_per_epoch=steps_per_epoch, machine=machine)
+    if remarks is not None:
+        state.remarks = remarks
     first_epoch = state.restore(checkpoint)
     devices = [torch.device(machine.device)] if machine.device_type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _repeatable():
@@ -197,6 +209,7 @@ class _State:
         self.scaler = GradScaler(machine.device_type, enabled=machine.precision == "fp16")
         self.losses: list[float] = []
         self.failures: dict[str, str] = {}
+        self.remarks: dict[str, list[str]] = {}
         self.num_steps = 0
 
     def save(self, checkpoint: Checkpoint, *, epochs_done: int) -> None:
@@ -211,6 +224,7 @@ class _State:
                 "scaler": self.scaler.state_dict(),
                 "losses": self.losses,
                 "failures": self.failures,
+                "remarks": self.remarks,
                 "num_steps": self.num_steps,
             },
             content,
@@ -229,6 +243,8 @@ class _State:
         self.scaler.load_state_dict(saved["scaler"])
         self.losses = list(saved["losses"])
         self.failures = dict(saved["failures"])
+        # A checkpoint older than remarks has none.
+        self.remarks.update(saved.get("remarks", {}))
         self.num_steps = int(saved["num_steps"])
         return int(saved["epochs_done"])
 
@@ -256,9 +272,7 @@ def _step(state: _State, batch: TrainingBatch, *, epoch: int) -> float:
     plan, optimizer, scaler = state.plan, state.optimizer, state.scaler
     with _autocast(state.machine):
         logits_BK = state.network(batch.inputs)
-    loss = functional.cross_entropy(
-        logits_BK.float(), batch.labels, label_smoothing=plan.label_smoothing
-    )
+    loss = _loss(plan, logits_BK.float(), batch.labels)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise RunError(
@@ -276,6 +290,14 @@ def _step(state: _State, batch: TrainingBatch, *, epoch: int) -> float:
     for schedule in state.schedules:
         schedule.step()
     return value
+
+
+def _loss(plan: TrainingPlan, logits_BK: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Give the mean loss of a batch; of binary cross-entropies, over the classes too."""
+    if plan.loss == "cross-entropy":
+        return functional.cross_entropy(logits_BK, labels, label_smoothing=plan.label_smoothing)
+    smoothed_BK = labels * (1 - plan.label_smoothing) + plan.label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits_BK, smoothed_BK)
 
 
 def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
