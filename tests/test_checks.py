@@ -171,7 +171,9 @@ def test_an_unreadable_item_is_named(tmp_path: Path) -> None:
     checks = checked(with_sample(write), tmp_path)
 
     assert faults(checks) == {"decoding"}
-    assert checks["decoding"].detail.startswith("1 of 10 items can't be read: test/dark/1.png (")
+    assert checks["decoding"].detail.startswith(
+        "1 of 10 items can't be read: test/dark/1.png: must be a picture that decodes ("
+    )
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,8 @@ def pad_last_batch(monkeypatch: Patch) -> None:
 
     def padded(*args: Any, **kwargs: Any) -> Iterator[Batch]:
         found = list(read(*args, **kwargs))
+        if not found:
+            return
         first, last = found[0], found[-1]
         assert isinstance(first.views, torch.Tensor) and isinstance(last.views, torch.Tensor)
         found[-1] = last._replace(

@@ -175,7 +175,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 def test_a_folder_named_like_a_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs" / "odd.json").mkdir(parents=True)
-    assert "can't be read" in store.read_all(tmp_path).problems[0]
+    assert "is a folder" in store.read_all(tmp_path).problems[0]
 
 
 @pytest.mark.parametrize("suffix", FILES)
