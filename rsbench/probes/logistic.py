@@ -165,13 +165,6 @@ def logits(weight_KD: Array, bias_K: Array, features_ND: npt.NDArray[np.floating
     return scores
 
 
-def softmax(scores_NK: Array) -> Array:
-    """Give probabilities along the last axis; a score of -inf has probability 0."""
-    shifted = np.exp(scores_NK - scores_NK.max(axis=-1, keepdims=True))
-    probabilities: Array = shifted / shifted.sum(axis=-1, keepdims=True)
-    return probabilities
-
-
 def objective(
     solution: Solution, features_ND: npt.NDArray[np.floating], labels_N: npt.NDArray[np.integer]
 ) -> float:
