@@ -104,6 +104,8 @@ def test_the_objective_is_the_one_written_at_the_top() -> None:
         bias_K=np.zeros(2),
         num_iterations=0,
         converged=True,
+        relative_gap=0.0,
+        gradient_norm=0.0,
     )
 
     value = objective(solution, np.zeros((5, 2)), np.array([0, 1, 0, 1, 0]))

@@ -29,7 +29,7 @@ def test_each_class_has_the_optimum_that_scikit_learn_finds_for_it_alone(num_exa
     features, truth = world(num_examples, width)
     cs = [10.0, 0.01, 1.0]
 
-    solutions = list(fit_path(features, truth, cs=cs, tolerance=1e-7, max_iterations=2000))
+    solutions = list(fit_path(features, truth, cs=cs, tolerance=1e-11, max_iterations=2000))
 
     assert [solution.c for solution in solutions] == sorted(cs)
     for solution in solutions:

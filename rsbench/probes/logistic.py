@@ -4,35 +4,24 @@ There is one objective, and every strength is stated as its C::
 
     sum over n of CE(y_n, W x_n + b) + |W|^2 / (2 C)          the bias b is not penalised
 
-`to_c` turns the strengths of other codes into it. The solver is scikit-learn's L-BFGS in float64,
-from strong to weak, each start being the solution before. Two exact reformulations are made first:
-
-- With fewer examples than features, X is replaced by R^T of X^T = Q R, n wide instead of D: the
-  penalty does not change under rotation and the optimum lies in the span of X, so W = W' Q^T.
-- scikit-learn solves two classes with one weight vector w, penalised by |w|^2; the two rows
-  -w/2 and w/2 have the penalty |w|^2 / 2, so it is given 2 C.
+`to_c` turns the strengths of other codes into it. `rsbench.probes._path` says how a path is solved,
+`rsbench.probes._descent` how a fit is, and what proves that it is done.
 
 Shape letters: N examples, D features, K classes.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no stubs
 
 from rsbench.errors import DataError, RsbenchError
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
 Array = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
 
 Scale = Literal["sum", "half-sum", "mean", "C"]
 """What a strength multiplies: lambda |W|^2 beside the sum of losses (linear_eval, Kornblith et al.
@@ -42,12 +31,6 @@ Scale = Literal["sum", "half-sum", "mean", "C"]
 _CONSTANT = 1e-6
 """A feature that varies by less than this, relative to its mean, holds rounding errors of float32
 (resolution 6e-8) and is not blown up to unit variance."""
-
-
-_WORTH_THREADS = 20_000_000
-"""N x D x K from which a pass over the data is given more than one thread. A pass below it takes a
-few milliseconds, and where other processes want the cores, waiting for the second thread is dear:
-45 strengths of 400 x 64 x 8 took 8.3 s with two threads and 0.6 s with one, on two busy cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +58,14 @@ class Solution:
     """-inf for classes without examples: their probability is 0, as in the limit it must be."""
     num_iterations: int
     converged: bool
-    """Whether the gradient fell below the tolerance before the iterations ran out."""
+    """Whether the gap was proven to be within the tolerance before the iterations ran out."""
+    relative_gap: float
+    """A proven bound of how much the objective lies above the least one, relative to that: from
+    duality, in float64, up to the rounding of its sums (`rsbench.probes._descent`). Where each
+    class is fitted alone, the largest of the classes. 1e150 stands for nothing proven."""
+    gradient_norm: float
+    """Euclidean norm of the gradient of the objective divided by N, for features that are centred
+    and, by one number for all, scaled to a largest entry near 1."""
 
 
 def to_c(strength: float, *, scale: Scale, num_examples: int) -> float:
@@ -113,16 +103,21 @@ def fit_path(
     cs: Sequence[float],
     tolerance: float,
     max_iterations: int,
+    device: str = "cpu",
+    start: Solution | None = None,
 ) -> Iterator[Solution]:
-    """Solve at each strength, strongest regularisation (smallest C) first.
+    """Solve at each strength; all are solved when the first is asked for.
 
     Args:
         features_ND: (N, D), finite.
         labels_N: (N,) in [0, num_classes).
         num_classes: K; classes without examples are given probability 0.
-        cs: Values of C, in any order.
-        tolerance: Largest entry of the gradient of the objective divided by N, at which to stop.
-        max_iterations: L-BFGS iterations a strength.
+        cs: Values of C above 0, in any order.
+        tolerance: The relative gap to stop at, above 0; see `Solution.relative_gap`.
+        max_iterations: Iterations a strength, each at least one pass over the examples.
+        device: Where to compute, as PyTorch names it; it must know float64.
+        start: A solution for features that mean the same, to begin from where `cs` is near; the
+            optimum does not depend on it, the time does.
 
     Yields:
         One solution a value of C, in rising order of C.
@@ -131,6 +126,11 @@ def fit_path(
         DataError: Fewer than two classes have examples.
         RsbenchError: A feature is not finite.
     """
+    import torch
+
+    from rsbench.probes._objective import Softmax
+    from rsbench.probes._path import Start, solve_path
+
     refuse_unless_finite(features_ND)
     present, relabelled = np.unique(labels_N, return_inverse=True)
     if len(present) < 2:
@@ -138,24 +138,31 @@ def fit_path(
             "A classifier needs examples of at least two classes to train on; there are"
             f" {len(labels_N)} examples of {len(present)}: add data of other classes."
         )
-    num_threads = threads_worth(features_ND.size * len(present))
-    with threadpool_limits(num_threads):
-        features, basis = in_own_span(features_ND.astype(np.float64))
-    solver = _solver(tolerance=tolerance, max_iterations=max_iterations)
-    for c in sorted(cs):
-        solver.set_params(C=2 * c if len(present) == 2 else c)
-        with threadpool_limits(num_threads):
-            converged = _fit(solver, features, relabelled)
-            coefficients = solver.coef_ if basis is None else solver.coef_ @ basis.T
-        weight, bias = _rows_for_all(
-            coefficients, solver.intercept_, present=present, num_classes=num_classes
-        )
+    begin = None
+    if start is not None and np.isfinite(start.bias_K[present]).all():
+        begin = Start(c=start.c, weights_KD=start.weight_KD[present], bias_K=start.bias_K[present])
+    fits = solve_path(
+        features_ND,
+        Softmax(torch.from_numpy(relabelled).to(device), num_classes=len(present)),
+        num_labels=1,
+        cs=sorted(cs),
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        device=device,
+        start=begin,
+    )
+    for fit in fits:
+        weight_KD = np.zeros((num_classes, features_ND.shape[1]))
+        bias_K = np.full(num_classes, -np.inf)
+        weight_KD[present], bias_K[present] = fit.weights_KD, fit.bias_K
         yield Solution(
-            c=c,
-            weight_KD=weight,
-            bias_K=bias,
-            num_iterations=int(np.max(solver.n_iter_)),
-            converged=converged,
+            c=fit.c,
+            weight_KD=weight_KD,
+            bias_K=bias_K,
+            num_iterations=fit.num_iterations,
+            converged=fit.relative_gap <= tolerance,
+            relative_gap=fit.relative_gap,
+            gradient_norm=fit.gradient_norm,
         )
 
 
@@ -188,56 +195,3 @@ def refuse_unless_finite(features_ND: npt.NDArray[np.floating]) -> None:
             f"Features must be finite; {bad} of {len(features_ND)} examples have NaN or infinity:"
             " look at the network's outputs, or run it in float32."
         )
-
-
-def threads_worth(products: int) -> int | None:
-    """Say how many threads a pass of N x D x K products is given: 1, or None for all there are."""
-    return 1 if products < _WORTH_THREADS else None
-
-
-def in_own_span(features_ND: Array) -> tuple[Array, Array | None]:
-    """Give coordinates (N, r) and a basis (D, r) of the span of the examples.
-
-    With at least as many examples as features they are given as they are, and None.
-    """
-    num_examples, width = features_ND.shape
-    if num_examples >= width:
-        return features_ND, None
-    basis, coordinates = np.linalg.qr(features_ND.T)
-    return np.ascontiguousarray(coordinates.T), basis
-
-
-def _solver(*, tolerance: float, max_iterations: int) -> LogisticRegression:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(
-        solver="lbfgs", tol=tolerance, max_iter=max_iterations, warm_start=True
-    )
-
-
-def _fit(solver: LogisticRegression, features: Array, labels: Labels) -> bool:
-    """Fit in place; say whether it converged, which scikit-learn tells by a warning."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        solver.fit(features, labels)
-    for warning in caught:
-        if not issubclass(warning.category, ConvergenceWarning):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-
-
-def _rows_for_all(
-    weight: Array, bias: Array, *, present: npt.NDArray[np.integer], num_classes: int
-) -> tuple[Array, Array]:
-    """Give every class its row: (K, D) and (K,)."""
-    if len(present) == 2:
-        weight = np.concatenate([-weight / 2, weight / 2])
-        bias = np.concatenate([-bias / 2, bias / 2])
-    weight_KD = np.zeros((num_classes, weight.shape[1]))
-    bias_K = np.full(num_classes, -np.inf)
-    weight_KD[present], bias_K[present] = weight, bias
-    return weight_KD, bias_K
