@@ -2,16 +2,17 @@
 
 A file imports only from floors below its own; ``tests/test_floors.py`` holds it::
 
-    9  cli
-    8  runner, estimate, checks, doctor, profiling, reference_check, preparation
-    7  recording, predicting, deriving
-    6  cells
-    5  registry, assembly, gathering, viewing
-    4  protocols | rsbench_tasks | rsbench_backbones                          (all strangers)
-    3  tables | data | probes | training | lifting | installation | weights   (all strangers)
-    2  records, media, metrics, environment, adapt, profile, findings, templates
-    1  atomic, stats, view_scores, cores
-    0  specs, errors, digests, synsets, kinetics_names
+    10 cli
+    9  runner, estimate, checks, doctor, profiling, reference_check, preparation
+    8  recording, predicting, deriving
+    7  cells
+    6  registry, assembly, gathering, viewing
+    5  protocols | rsbench_tasks | rsbench_backbones                          (all strangers)
+    4  tables | data | probes | training | lifting | installation | weights   (all strangers)
+    3  records, media, metrics, environment, adapt, profile, findings, templates
+    2  atomic, packaged, stats, suites, view_scores, cores
+    1  specs, digests, synsets, kinetics_names
+    0  errors
 """
 
 __version__ = "0.1.0"

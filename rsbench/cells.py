@@ -14,8 +14,10 @@ from typing import cast
 from rsbench import environment
 from rsbench.assembly import Assembled, assemble, check_device, resolve_input
 from rsbench.data.fingerprints import Fingerprints
+from rsbench.data.refolding import folding_of, refolded, regrouped
 from rsbench.data.roots import Root, find_root
 from rsbench.data.sample import sample_root
+from rsbench.data.team import Helpers
 from rsbench.errors import DataError, RsbenchError, UnknownNameError
 from rsbench.gathering import Gathered, folds_of, gather
 from rsbench.registry import (
@@ -63,6 +65,10 @@ class RunRequest:
     """Where the crops of the test lie; None likewise."""
     folds: tuple[str, ...] = ()
     """Names of the folds to run; empty for all."""
+    cross_validate: str | None = None
+    """A number of folds, or "groups", in place of the task's own folds; None keeps those."""
+    group_by: str | None = None
+    """Regular expression that takes an item's group from its id; None keeps the task's groups."""
     keep_views_up_to_gib: float = 2.0
     """Largest file of single views' scores that is kept; of what would be larger, the means are.
     Held in memory once while a run lasts; Kinetics-700 at ten clips of three crops is 1.4 GiB."""
@@ -73,9 +79,16 @@ class RunRequest:
     num_workers: int = 0
     cache_clips_gib: float = 0.0
     """Most decoded views that are kept on disk; 0 keeps none."""
+    cache_limit_gib: float | None = None
+    """Most of networks' outputs that is kept on disk; None sets no limit."""
     precision: str = "float32"
+    helpers: Helpers | None = None
+    """Processes that extract with this one; None: it is alone."""
     again: bool = False
     """Run even if the same run is finished."""
+    allow_test_selection: bool = False
+    """Let the protocol select its settings on the test set, to show what that leak is worth; the
+    record says so, and tables leave it out."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     say: Callable[[str], None] = lambda line: None
     """Called with a line that whoever is watching should read: what became of inflated weights."""
@@ -117,10 +130,16 @@ def prepare(request: RunRequest) -> Cell:
     found_task, root = find_task_and_data(request.task, request.data)
     path = sample_root(found_task.spec, request.cache_root) if root is None else root.path
     task = found_task.for_root(path) if found_task.for_root is not None else found_task.spec
+    task = _with_folds(task, path, request)
     if task.target not in protocol.spec.targets:
         raise RsbenchError(
             f"Protocol {protocol.spec.name} gives {', '.join(sorted(protocol.spec.targets))};"
             f" task {task.name} asks for {task.target}."
+        )
+    if request.allow_test_selection and protocol.spec.selects_on == "nothing":
+        raise RsbenchError(
+            f"--allow-test-selection must go with a protocol that selects something, and"
+            f" {protocol.spec.name} selects nothing: leave it out."
         )
     overrides = _parse_overrides(protocol.spec, request.overrides)
     recipe = resolve_recipe(protocol.spec, task, overrides)
@@ -182,6 +201,16 @@ def prepare(request: RunRequest) -> Cell:
         gathered=gathered,
         notes=notes,
     )
+
+
+def _with_folds(task: Task, root: Path, request: RunRequest) -> Task:
+    """Give the task with the groups and the folds that the user asks for."""
+    if request.group_by is not None:
+        task = regrouped(task, request.group_by)
+    if request.cross_validate is None:
+        return task
+    folding = folding_of(request.cross_validate)
+    return refolded(task, root, folding, own_folds=folds_of(task, root))
 
 
 def network_of(found: Found[Backbone], weights: str) -> tuple[Found[Backbone], tuple[str, ...]]:
@@ -296,6 +325,10 @@ def settings_of(request: RunRequest, key: str) -> Settings:
         cache_root=request.cache_root,
         work_root=request.cache_root / "work" / key,
         cache_clips_bytes=int(request.cache_clips_gib * 2**30),
+        cache_limit_bytes=None
+        if request.cache_limit_gib is None
+        else int(request.cache_limit_gib * 2**30),
+        helpers=request.helpers,
         progress=request.progress,
         say=_once(request.say),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class RsbenchError(Exception):
     """A fault of the user's words, files or data; the command line prints it and exits with 2."""
@@ -33,6 +36,10 @@ class WeightsError(RsbenchError):
     """Weights are missing, damaged, of another network, or would run code on loading."""
 
 
+class LeakError(RsbenchError):
+    """A protocol asked for labels of what is reported; a run may allow it, and says so then."""
+
+
 class RecordError(RsbenchError):
     """A record is cut short, not JSON, of a newer schema, or does not match its digest."""
 
@@ -47,3 +54,9 @@ class DiskError(RunError):
     """The disk can't take a file: it is full or read-only. The user's to mend; exit code 2."""
 
     exit_code = 2
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Give " Did you mean ...?" for a near miss, after a blank; nothing where none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -19,7 +19,7 @@ from rsbench.data.splits import limit_split, split_csv
 from rsbench.digests import digest_bytes, digest_file, digest_lines
 from rsbench.errors import DataError, UnknownNameError
 from rsbench.records.knowledge import shared_data_notes
-from rsbench.specs import Fold, Item, ItemSet, Split, Task
+from rsbench.specs import Fold, Item, ItemSet, Labels, Split, Task
 
 
 class Targets(Sequence[Any]):
@@ -158,6 +158,7 @@ def gather(
             dict.fromkeys(
                 [
                     *(note for split in splits.values() for note in split.notes),
+                    *(note for split in splits.values() for note in split.fold_notes),
                     *(note for fold in sets for note in _shared_groups(fold)),
                     *(note for split in tests for note in _unseen_labels(task, split)),
                     *_one_class(task, sets),
@@ -380,6 +381,8 @@ def _target_key(target: object) -> str:
         return f"file {_digest_of_target(target)}"
     if isinstance(target, np.generic):
         return _target_key(target.item())
+    if isinstance(target, Labels) and target.uncounted:
+        return f"{_target_key(tuple(target))} without {_target_key(target.uncounted)}"
     if isinstance(target, tuple | list):
         return f"({', '.join(map(_target_key, target))})"
     if isinstance(target, set | frozenset):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from rsbench.specs import (
     Settings,
     Views,
     ViewScores,
+    Withheld,
 )
 from rsbench.weights.choosing import choose_weights, input_of
 
@@ -39,11 +40,12 @@ def predict_checked(protocol: Protocol, request: PredictRequest) -> Predictions:
     """Let a protocol predict, and hold it to one prediction an item.
 
     Raises:
+        LeakError: It asked for the labels of what it predicts on.
         RunError: Items were dropped, doubled, or left without prediction and not named as failed.
     """
     test = request.test
     assert test.targets is None, "a protocol must not see test labels"
-    predictions = protocol.predict(request)
+    predictions = protocol.predict(replace(request, test=replace(test, targets=Withheld())))
     if len(predictions.values) != len(test):
         raise RunError(
             f"Protocol {protocol.name} must give one prediction for each of {len(test)} items;"

@@ -17,6 +17,7 @@ from rsbench.assembly import Assembled
 from rsbench.cells import Cell
 from rsbench.data.fingerprints import Fingerprints
 from rsbench.data.loaders import views_per_item
+from rsbench.data.refolding import folding_of
 from rsbench.digests import digest_bytes, digest_json, digest_lines
 from rsbench.gathering import FoldSets
 from rsbench.media.video import decoder_version
@@ -34,6 +35,7 @@ from rsbench.records.schema import (
     TaskPart,
 )
 from rsbench.specs import (
+    Extraction,
     Failure,
     Fitted,
     ItemSet,
@@ -58,6 +60,8 @@ class FoldOutcome:
     were in the cache."""
     predict_seconds: float
     """Wall clock of predicting, likewise."""
+    extractions: tuple[Extraction, ...] = ()
+    """What running the frozen network took, fitting and predicting together."""
 
 
 def _task_part(cell: Cell) -> TaskPart:
@@ -88,8 +92,9 @@ def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
         clips=cell.predict_reading.views.clips,
         crops=cell.predict_reading.views.crops,
         cropper=cell.predict_reading.cropper,
+        selected_on_test=cell.request.allow_test_selection,
         trains=protocol.trains,
-        trains_backbone=protocol.trains_backbone,
+        trains_backbone=protocol.learns_backbone(cell.recipe),
         source_sha256=cell.protocol.source_sha256,
     )
 
@@ -140,6 +145,15 @@ def content_of(cell: Cell) -> str:
     return digest_lines(lines)
 
 
+def cached_for(cell: Cell) -> dict[str, str]:
+    """Say for whom outputs are cached, as whoever lists the cache will know it."""
+    return {
+        "task": cell.task_name,
+        "backbone": cell.backbone.spec.name,
+        "weights": cell.weights.name,
+    }
+
+
 def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
     """Build the ruler; it depends on the request and its data, and is known before anything runs.
 
@@ -155,6 +169,10 @@ def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
     )
     if cell.sample or cell.task.without_data == "error":
         ruler["content"] = content
+    if cell.request.cross_validate is not None:
+        ruler["cross_validate"] = str(folding_of(cell.request.cross_validate))
+    if cell.request.group_by is not None:
+        ruler["group_by"] = cell.request.group_by
     return ruler
 
 
@@ -261,6 +279,9 @@ def record_of(
             "precision": cell.request.precision,
             "batch_size": cell.request.batch_size,
             "num_workers": cell.request.num_workers,
+            "num_processes": 1
+            if cell.request.helpers is None
+            else cell.request.helpers.num_processes,
         },
     )
 
@@ -351,7 +372,24 @@ def _cost(
         "seconds_solve": round(sum(each.fitted.seconds for each in outcomes), 3),
         "seconds_predict": round(sum(each.predict_seconds for each in outcomes), 3),
         "seconds_total": round(seconds, 3),
+        **_throughput(outcomes),
         **_peak(cell.request.device),
+    }
+
+
+def _throughput(outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar]:
+    """Give what extraction took; nothing where a protocol runs no frozen network."""
+    extractions = [each for outcome in outcomes for each in outcome.extractions]
+    if not extractions:
+        return {}
+    num_computed = sum(each.views_computed for each in extractions)
+    seconds = sum(each.seconds for each in extractions)
+    return {
+        "views_computed": num_computed,
+        "views_cached": sum(each.views_cached for each in extractions),
+        "seconds_extract": round(seconds, 3),
+        "seconds_extract_waited": round(sum(each.seconds_waited for each in extractions), 3),
+        "views_per_second": round(num_computed / seconds, 2) if num_computed else None,
     }
 
 
@@ -463,7 +501,7 @@ def files_of(
 
 def _history(cell: Cell, outcomes: Sequence[FoldOutcome]) -> heads.History | None:
     """Say what the networks of a run have learned on, with what they had learned before."""
-    if not cell.protocol.spec.trains_backbone:
+    if not cell.protocol.spec.learns_backbone(cell.recipe):
         return None
     fingerprints = Fingerprints(cell.request.cache_root / "fingerprints")
     return heads.History(

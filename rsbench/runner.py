@@ -6,18 +6,23 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
-from rsbench.errors import RunError
+from rsbench.data import sharing
+from rsbench.data.sharing import Ready
+from rsbench.data.team import Team
+from rsbench.errors import LeakError, RunError
 from rsbench.findings import failure_in_words
 from rsbench.gathering import FoldSets
 from rsbench.predicting import predict_checked
 from rsbench.recording import (
     FoldOutcome,
+    cached_for,
     content_of,
     files_of,
     keeps_views,
@@ -28,7 +33,7 @@ from rsbench.recording import (
 )
 from rsbench.records import store
 from rsbench.records.schema import RunRecord
-from rsbench.specs import FitRequest, PredictRequest, Settings
+from rsbench.specs import Extraction, FitRequest, Fitted, PredictRequest, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +75,14 @@ def run_cell(cell: Cell) -> Finished:
         data = finished.record.data
         _check_max_failed(request, [*data.failed, *data.train_failed], kept=True)
         return Finished(record=finished.record, path=finished.path, reused=True)
-    settings = replace(settings_of(request, key), keep_views=keeps_all)
+    settings = replace(
+        settings_of(request, key),
+        keep_views=keeps_all,
+        cached_for=cached_for(cell),
+        helpers=None
+        if request.helpers is None
+        else replace(request.helpers, model=assembled.model.digest),
+    )
     outcomes = [_run_fold(cell, assembled, fold, settings) for fold in cell.gathered.folds]
     _check_failures(cell, outcomes)
     scores = scores_of(cell, outcomes)
@@ -81,11 +93,50 @@ def run_cell(cell: Cell) -> Finished:
     return Finished(record=store.read(path), path=path, reused=False)
 
 
+def assist(requests: Sequence[RunRequest], team: Team) -> None:
+    """Help the lead of a team to extract, cell by cell, until it has no more to do.
+
+    A helper writes no record and prints nothing. It prepares a cell when the first order of it
+    comes: samples and weights are on the disk then.
+
+    Args:
+        requests: The cells of the grid, as the lead has them.
+        team: All processes; this one is not the lead.
+    """
+    ready: dict[int, Ready] = {}
+
+    def prepared(number: int) -> Ready:
+        if number not in ready:
+            ready.clear()
+            cell = prepare(requests[number])
+            sets = [
+                each
+                for fold in cell.gathered.folds
+                for each in (fold.train, fold.validation, fold.test)
+                if each is not None
+            ]
+            ready[number] = Ready(
+                model=assemble_cell(cell).model,
+                pools=list({id(each.pool): each.pool for each in sets}.values()),
+                read=cell.task.read,
+                settings=settings_of(requests[number], key=""),
+            )
+        return ready[number]
+
+    while (message := team.hear()) is not None:
+        number, order = message
+        sharing.assist(order, partial(prepared, number), team)
+
+
 def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settings) -> FoldOutcome:
-    """Fit, then predict: the first never sees a test item, the second never sees a label."""
+    """Fit, then predict: the first never sees a test item, the second never sees a label.
+
+    Where the run allows selection on the test set, the first sees it with its labels.
+    """
     protocol = cell.protocol.spec
     work = settings.work_root / (fold.name or "all")
-    settings = replace(settings, work_root=work)
+    extractions: list[Extraction] = []
+    settings = replace(settings, work_root=work, extracted=extractions.append)
     started = time.perf_counter()
     fitted = protocol.fit(
         FitRequest(
@@ -98,8 +149,12 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
             flip=cell.task.sample.flip if cell.sample else cell.task.flip,
             seed=cell.request.seed,
             settings=settings,
+            allowed_test=replace(fold.test, targets=fold.test_targets)
+            if cell.request.allow_test_selection
+            else None,
         )
     )
+    _check_selection(cell, fitted)
     fitted_at = time.perf_counter()
     predictions = predict_checked(
         protocol,
@@ -120,7 +175,21 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
         predictions=predictions,
         fit_seconds=fitted_at - started,
         predict_seconds=time.perf_counter() - fitted_at,
+        extractions=tuple(extractions),
     )
+
+
+def _check_selection(cell: Cell, fitted: Fitted) -> None:
+    """Hold a protocol to what the ruler said of its selection before it ran."""
+    name, allowed = cell.protocol.spec.name, cell.request.allow_test_selection
+    if (fitted.chosen.get("selected_on") == "test") != allowed:
+        raise LeakError(
+            f"Protocol {name} must select on the test set where the run allows it, and"
+            " say so as chosen.selected_on; it did not: leave --allow-test-selection out."
+            if allowed
+            else f"Protocol {name} says that it selected on the test set, which this run does not"
+            " allow: mend the protocol."
+        )
 
 
 def _check_failures(cell: Cell, outcomes: Sequence[FoldOutcome]) -> None:

@@ -9,11 +9,13 @@ D features, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from typing import Protocol as Interface
+
+from rsbench.errors import LeakError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,12 @@ Activation = Literal["softmax", "sigmoid"]
 
 Scalar = str | int | float | bool | None
 """What a recipe, a ruler or a JSON record may hold as a leaf."""
+
+Output = Literal["features", "logits", "stages", "tokens"]
+"""What is kept of a view of a frozen network, in float32: "features" (D,), pooled; "logits" (K,) of
+the model's head; "stages" (D' + D,), the average of the last stage's map but one, then the features
+(the average of the last); "tokens" (S, D), the coarsest map position by position, S = T' x H' x W'
+and frames in order. An image network's stages are averaged over the frames of a clip."""
 
 Resizer = Literal["torchvision", "timm", "tpu", "model_garden"]
 """Whose resize and crop is followed, to the last rounding; see `rsbench.media.transforms`."""
@@ -111,6 +119,24 @@ class InputSpec:
 # ---------------------------------------------------------------------------- data
 
 
+class Labels(tuple[int, ...]):
+    """Class indices of an item with several labels, where some classes are left out of account.
+
+    It is the tuple of the classes that the item has. A plain tuple says "no" of all others; this
+    one says nothing of some (the "difficult" objects of PASCAL VOC): a metric that knows of it
+    leaves the item out when it ranks items for such a class.
+    """
+
+    uncounted: tuple[int, ...]
+    """Classes for which the item counts neither as having the label nor as lacking it."""
+
+    def __new__(cls, present: Iterable[int], *, uncounted: Iterable[int] = ()) -> Labels:
+        """Hold the classes that are present, and those that are not counted."""
+        labels = super().__new__(cls, present)
+        labels.uncounted = tuple(uncounted)
+        return labels
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """One example, undecoded."""
@@ -121,7 +147,8 @@ class Item:
     """The media file, a folder of numbered frames, or the array itself: uint8 (H, W, C) image,
     (T, H, W, C) clip."""
     target: Any = None
-    """What the task asks for: class index (int), tuple of indices, boxes, a path to a mask, ...
+    """What the task asks for: class index (int), tuple of indices (`Labels` where some do not
+    count), boxes, a path to a mask, ...
     None where the reader may not know it (everything a protocol predicts on)."""
     start_seconds: float | None = None
     """Where the clip begins inside the file; None for the whole file."""
@@ -166,6 +193,8 @@ class Split:
     """Form of the media: "original", "short-256", "frames", ...: part of the ruler."""
     notes: tuple[str, ...] = ()
     """What a reader of the number must know: "class order unverified", ..."""
+    fold_notes: tuple[str, ...] = ()
+    """The same, of how the splits were cut: they say nothing where others are made instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +284,9 @@ class Task:
     source. Scores of weights that learned on it are marked."""
     without_data: Literal["sample", "error"] = "sample"
     """What a run does when no data is configured: the embedded sample, or an error."""
+    package: str = ""
+    """Real data that an installed Python package brings, as "DISTRIBUTION:PATH/IN/IT": it is the
+    root where none is configured. Empty for none."""
     layouts: tuple[str, ...] = ()
     """On-disk layouts that `load` reads, by their names in `rsbench.data.layouts`; one without a
     writer there is listed as untested on disk."""
@@ -372,7 +404,8 @@ class ItemSet:
     rows: tuple[int, ...]
     """Which of the pool belong to this set, in order."""
     targets: Sequence[Any] | None
-    """One a row; None where the reader may not know them (test)."""
+    """One a row; None where nobody knows them. A protocol is given `Withheld` ones of what it
+    predicts on."""
     classes: tuple[str, ...]
 
     @property
@@ -382,6 +415,26 @@ class ItemSet:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+class Withheld(Sequence[Any]):
+    """The targets of what a protocol predicts on: they exist, and any look at them is an error."""
+
+    def __getitem__(self, index: object) -> Any:  # noqa: ANN401 - nothing is given
+        """Refuse.
+
+        Raises:
+            LeakError: Always.
+        """
+        raise LeakError(
+            "A protocol must not see labels of the items it predicts on, and this one asked for"
+            " them: fit on `FitRequest.train`, select on `FitRequest.validation` or on held-out"
+            " train."
+        )
+
+    def __len__(self) -> int:
+        """Refuse as `__getitem__` does."""
+        return len(self[:])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -422,6 +475,37 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Extraction:
+    """What it took to run a frozen network over some items."""
+
+    views_computed: int
+    views_cached: int
+    """Taken from the cache."""
+    seconds: float
+    """Wall clock of reading and computing; nothing of it where all came from the cache."""
+    seconds_waited: float
+    """Part of it in which the network waited for views to be read."""
+
+
+class Helpers(Interface):
+    """Processes that compute shares of an extraction beside this one; see `rsbench.data.team`."""
+
+    @property
+    def model(self) -> str:
+        """Digest of the network that they have; with another one they can't help."""
+        ...
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that share the work, this one among them."""
+        ...
+
+    def lead(self, order: object, own: Iterator[Any], *, num_rounds: int) -> Iterator[Any]:
+        """Send an order, and give what comes of it piece by piece."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What must not move a score: the machine's side of a run."""
 
@@ -439,6 +523,14 @@ class Settings:
     """Folder of this run for checkpoints; deleted after the record is written."""
     cache_clips_bytes: int = 0
     """Most bytes of decoded views that are kept on disk; 0 keeps none."""
+    cache_limit_bytes: int | None = None
+    """Most bytes of outputs of networks that are kept on disk; None sets no limit."""
+    cached_for: Mapping[str, str] = field(default_factory=dict)
+    """Whose the outputs are, in words for whoever lists the cache: task, backbone, weights."""
+    helpers: Helpers | None = None
+    """Processes that extract with this one; None: it is alone."""
+    extracted: Callable[[Extraction], None] = lambda extraction: None
+    """Called with what each extraction took."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Called as (stage, items done, items in all)."""
     say: Callable[[str], None] = lambda line: None
@@ -533,26 +625,37 @@ class Protocol:
     """Whether it reads train data (and its digest enters the ruler)."""
     selects_on: str
     """What hyper-parameters are selected on: "held-out train", "nothing", ..."""
-    trains_backbone: bool = False
-    """Whether the network itself learns, or only what is put on top of it."""
+    trains_backbone: bool | Callable[[Mapping[str, Scalar]], bool] = False
+    """Whether the network itself learns, or only what is put on top of it; recipe -> that, where
+    the recipe decides. Ask `learns_backbone`."""
     sampler: str = "mmaction2@1"
     """Clip sampler at test, and of frozen training clips, unless the task has its own."""
     cropper: str = "resizer@1"
     """Where the crops of the test lie; see `rsbench.media.crops`."""
     views: Views | None = None
     """Test views where the protocol fixes them; None takes the task's."""
+    output: Output = "features"
+    """What it keeps of a view of a frozen network; it serves the estimate of a dry run."""
     train_passes: Callable[[Mapping[str, Scalar]], float] = lambda recipe: 1.0
     """recipe -> forward passes over the train data that fitting is worth, a backward pass counted
     as two; it serves the estimate of a dry run."""
+    train_views: Callable[[Mapping[str, Scalar]], int] = lambda recipe: 0
+    """recipe -> further views that fitting shows the network, however many examples there are, a
+    backward pass counted as two; it serves the estimate of a dry run."""
     fit: Callable[[FitRequest], Fitted]
     predict: Callable[[PredictRequest], Predictions]
     title: str
     citation: str
 
+    def learns_backbone(self, recipe: Mapping[str, Scalar]) -> bool:
+        """Say whether the network itself learns under a recipe."""
+        decided = self.trains_backbone
+        return decided if isinstance(decided, bool) else decided(recipe)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitRequest:
-    """All that a protocol may see while it learns. No test item is in it."""
+    """All that a protocol may see while it learns. No test item is in it by default."""
 
     model: Model
     train: ItemSet | None
@@ -567,6 +670,28 @@ class FitRequest:
     """Whether a horizontal flip keeps the label."""
     seed: int
     settings: Settings
+    allowed_test: ItemSet | None = None
+    """The test set with its targets where the run allows settings to be selected on it; None in
+    every honest run. Ask `test_for_selection` for it."""
+
+    @property
+    def allows_test_selection(self) -> bool:
+        """Whether settings may, and then must, be selected on the test set."""
+        return self.allowed_test is not None
+
+    def test_for_selection(self) -> ItemSet:
+        """Give the test set with its targets, in a run that was told to select on it.
+
+        Raises:
+            LeakError: The run was not.
+        """
+        if self.allowed_test is None:
+            raise LeakError(
+                "A protocol must not select on the test set, and this one asked for it: select on"
+                " held-out train, or show what the leak is worth with --allow-test-selection,"
+                " which keeps the result out of tables."
+            )
+        return self.allowed_test
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -576,7 +701,7 @@ class PredictRequest:
     model: Model
     fitted: Fitted
     test: ItemSet
-    """`targets` is None."""
+    """`targets` are `Withheld`, or None: any use of them is an error."""
     target: TargetKind
     recipe: Mapping[str, Scalar]
     reading: Reading

@@ -23,7 +23,7 @@ PACKAGES = {"rsbench": "rsbench", "rsbench_tasks": "tasks", "rsbench_backbones":
 DOORS = {
     "av": ("rsbench/media/video/",),
     "click": ("rsbench/cli/",),
-    "h5py": ("rsbench/weights/foreign.py",),
+    "h5py": ("rsbench/weights/foreign.py", "tasks/_vtab_hdf5.py"),
     "mmengine": ("rsbench/training/", "rsbench/environment.py"),
     "pyarrow": ("rsbench/records/",),
     "pytorchvideo": ("backbones/_pytorchvideo_modules.py",),
@@ -121,7 +121,7 @@ def _floors() -> dict[str, tuple[int, int]]:
     """Read the drawing in rsbench's docstring: unit -> (floor, which of its strangers)."""
     floors: dict[str, tuple[int, int]] = {}
     for line in (rsbench.__doc__ or "").splitlines():
-        match = re.match(r"^ {4}(\d)  (.+?)(?:\s{2,}\(.*\))?$", line)
+        match = re.match(r"^ {4}(\d+) {1,2}(.+?)(?:\s{2,}\(.*\))?$", line)
         if match is None:
             continue
         names = re.split(r"[,|]", match[2])

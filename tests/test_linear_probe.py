@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from small_world import (
     Quarters,
     broken_item,
@@ -291,6 +292,45 @@ def test_every_number_of_the_recipe_is_obeyed(tmp_path: Path) -> None:
     # Groups hold six items each: of 30 items, a fifth is one group and half is two.
     assert other.chosen["num_selected_on"] == 12
     assert all(row["c"] == row["strength"] for row in other.selection)
+
+
+def test_one_optimum_stated_in_four_conventions_is_the_same_classifier(tmp_path: Path) -> None:
+    c, num_items = 0.25, 60
+    train = item_set(*pictures(num_items, noise=80))
+    # By hand from protocols.md 5.2: what each code's grid variable is where scikit-learn's C is c.
+    strengths = {
+        "sum": 1 / (2 * c),
+        "half-sum": 1 / c,
+        "mean": 1 / (2 * c * num_items),
+        "C": c,
+    }
+
+    fitted = {
+        scale: _fit(
+            tmp_path,
+            train,
+            recipe=_recipe(
+                strengths=1, strength_min=strength, strength_max=strength, strength_scale=scale
+            ),
+        )
+        for scale, strength in strengths.items()
+    }
+
+    for scale, each in fitted.items():
+        assert each.chosen["c"] == pytest.approx(c), scale
+        for name in ("weight", "bias"):
+            np.testing.assert_allclose(
+                each.arrays[name], fitted["C"].arrays[name], atol=1e-3, err_msg=scale
+            )
+    inputs_ND = (
+        extract(model(), train.pool, image_reading(), settings(tmp_path), output="features")
+        .values[:, 0]
+        .astype(np.float64)
+    )
+    inputs_ND = (inputs_ND - inputs_ND.mean(axis=0)) / inputs_ND.std(axis=0)
+    solver = LogisticRegression(C=c, solver="newton-cg", tol=1e-10, max_iter=2000)
+    solver.fit(inputs_ND, list(train.targets or ()))
+    np.testing.assert_allclose(fitted["C"].arrays["weight"], solver.coef_, atol=1e-3)
 
 
 def test_the_seed_decides_what_is_held_out_and_nothing_else_is_random(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ from numbered_world import (
 from torch import nn
 
 from rsbench import recording, runner, view_scores
-from rsbench.data import features, loaders
+from rsbench.data import assembling, computing, loaders
 from rsbench.data.loaders import Batch
 from rsbench.errors import RsbenchError
 from rsbench.media import augment, sampling, transforms
-from rsbench.protocols import evaluate, linear_probe
+from rsbench.protocols import _logistic, evaluate
 
 Check = Callable[[Done], None]
 Patch = pytest.MonkeyPatch
@@ -118,11 +118,11 @@ def drop_last_batch(monkeypatch: Patch) -> None:
     def short(*args: Any, **kwargs: Any) -> Iterator[Batch]:
         yield from list(read(*args, **kwargs))[:-1]
 
-    monkeypatch.setattr(features, "batches", short)
+    monkeypatch.setattr(computing, "batches", short)
 
 
 def drop_predictions_of_last_batch(monkeypatch: Patch) -> None:
-    for protocol in (evaluate, linear_probe):
+    for protocol in (evaluate, _logistic):
         predict = protocol.predict_views
 
         def short(*args: Any, predict: Any = predict, **kwargs: Any) -> Any:
@@ -195,12 +195,12 @@ def shuffle_predictions(monkeypatch: Patch) -> None:
 
 
 def shuffle_features(monkeypatch: Patch) -> None:
-    right = features._Assembly.add
+    right = assembling.Assembly.add
 
     def wrong(assembly: Any, number: int, shard: Any) -> None:
         right(assembly, number, replace(shard, values=np.roll(shard.values, 1, axis=0)))
 
-    monkeypatch.setattr(features._Assembly, "add", wrong)
+    monkeypatch.setattr(assembling.Assembly, "add", wrong)
 
 
 def pool_in_the_order_of_the_list(monkeypatch: Patch) -> None:
@@ -471,11 +471,11 @@ def pad_last_batch(monkeypatch: Patch) -> None:
         )
         yield from found
 
-    monkeypatch.setattr(features, "batches", padded)
+    monkeypatch.setattr(computing, "batches", padded)
 
 
 def count_padding_as_predictions(monkeypatch: Patch) -> None:
-    for protocol in (evaluate, linear_probe):
+    for protocol in (evaluate, _logistic):
         predict = protocol.predict_views
 
         def padded(*args: Any, predict: Any = predict, **kwargs: Any) -> Any:

@@ -545,6 +545,39 @@ def test_a_fit_that_stopped_early_is_told(tmp_path: Path, converged: bool, told:
     assert any("stopped before it converged" in note for note in table.notes) is told
 
 
+def test_the_largest_gap_of_the_fits_that_stopped_early_is_told(tmp_path: Path) -> None:
+    chosen = {
+        "split1.converged": False,
+        "split1.relative_gap": 2.4e-05,
+        "split2.converged": False,
+        "split2.relative_gap": 3.6e-04,
+        "split3.converged": True,
+        "split3.relative_gap": 0.5,
+    }
+    save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
+    (table,) = _tables(tmp_path).tables
+    assert table.notes == (
+        "resnet_rs_3d_50: a fit stopped before it converged (relative gap 4e-04)",
+    )
+
+
+def test_a_fit_of_which_nothing_is_proven_is_told_so(tmp_path: Path) -> None:
+    chosen = {"converged": False, "relative_gap": 1e150}
+    save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
+    (table,) = _tables(tmp_path).tables
+    assert table.notes == ("resnet_rs_3d_50: a fit stopped before it converged (no gap proven)",)
+
+
+@pytest.mark.parametrize(("num_constant", "told"), [(2047, False), (2048, True)])
+def test_features_that_are_all_constant_are_told(
+    tmp_path: Path, num_constant: int, told: bool
+) -> None:
+    chosen = {"num_constant_features": num_constant}
+    save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
+    (table,) = _tables(tmp_path).tables
+    assert any("no feature tells any training item" in note for note in table.notes) is told
+
+
 def test_official_splits_are_shown_one_by_one_beside_their_mean(tmp_path: Path) -> None:
     # protocols.md 5.6: "report the unweighted mean of three top-1 and each value".
     for seed, folds in ((0, (0.5, 0.25, 0.75)), (1, (0.6, 0.35, 0.85))):

@@ -249,7 +249,7 @@ def test_what_was_asked_is_recorded_and_stands_above_the_table(here: Path) -> No
     assert (part.sampler, part.clips, part.crops, part.cropper) == ("psf@1", 2, 3, "psf@1")
     assert record.cost["views"] == 6
     assert record.ruler["cropper"] == "psf@1"
-    title = "linear_probe v2 (psf@1, 2 x 3 views by psf@1)"
+    title = "linear_probe v3 (psf@1, 2 x 3 views by psf@1)"
     assert title in " ".join(rsbench("table", "--format", "markdown").out.split())
 
 

@@ -86,3 +86,46 @@ def choice(recipe: Mapping[str, Scalar], key: str, *, among: Sequence[str]) -> s
             f" give another with --set {key}=WORD."
         )
     return str(value)
+
+
+def numbers(
+    recipe: Mapping[str, Scalar],
+    key: str,
+    *,
+    least: float = 0.0,
+    most: float = float("inf"),
+) -> tuple[float, ...]:
+    """Give the numbers of a recipe's list, written with commas: "0.1,0.01".
+
+    Raises:
+        RsbenchError: It is no list of numbers from `least` to `most`, or names one twice.
+    """
+    text = recipe[key]
+    try:
+        found = tuple(float(word) for word in str(text).split(","))
+    except ValueError:
+        found = ()
+    inside = all(least <= each <= most for each in found)
+    if not found or not inside or len(set(found)) < len(found):
+        raise RsbenchError(
+            f"{key} must be different numbers between {least:g} and {most:g} with commas between"
+            f" them, such as 0.1,0.01; it was {text!r}: give others with --set {key}=LIST."
+        )
+    return found
+
+
+def wholes(
+    recipe: Mapping[str, Scalar], key: str, *, least: int = 1, most: int = 10_000_000
+) -> tuple[int, ...]:
+    """Give the whole numbers of a recipe's list, written with commas: "2500,10000".
+
+    Raises:
+        RsbenchError: It is no list of whole numbers from `least` to `most`, or names one twice.
+    """
+    found = numbers(recipe, key, least=least, most=most)
+    if not all(each.is_integer() for each in found):
+        raise RsbenchError(
+            f"{key} must be whole numbers with commas between them, such as 2500,10000; it was"
+            f" {recipe[key]!r}: give others with --set {key}=LIST."
+        )
+    return tuple(int(each) for each in found)

@@ -1,6 +1,6 @@
 """What protocols of class tasks share: looking at all views, and averaging over them.
 
-Shape letters: N items, V views, D features, K classes.
+Shape letters: N items, V views, S tokens, D features, K classes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def look(
     from rsbench.data.features import extract
 
     extracted = extract(model, item_set.pool, reading, settings, output=output, rows=item_set.rows)
-    finite_N = np.isfinite(extracted.values).all(axis=(1, 2))
+    # Item by item: tokens may lie on disk because they are larger than memory.
+    finite_N = np.fromiter((np.isfinite(each).all() for each in extracted.values), dtype=bool)
     _refuse_unless_finite(item_set, extracted, finite_N, output)
     return extracted
 
@@ -68,8 +69,8 @@ def predict_views(
         model: With a head where `output` is "logits".
         request: Which items, which views, whether every view's scores are kept.
         output: What the network gives of a view.
-        scores: float32 (n, V, D) of that -> (n, V, K) log-probabilities, or log-odds for "sigmoid";
-            -inf is a class that can't be.
+        scores: float32 (n, V, D) of that, or (n, V, S, D) tokens -> (n, V, K) log-probabilities, or
+            log-odds for "sigmoid"; -inf is a class that can't be.
         activation: What makes probabilities of scores.
 
     Returns:
@@ -90,7 +91,7 @@ def predict_views(
     finite_N = np.ones(len(test), dtype=bool)
 
     def take(places: Sequence[int], outputs_NVD: np.ndarray) -> None:
-        finite_N[places] = np.isfinite(outputs_NVD).all(axis=(1, 2))
+        finite_N[places] = np.isfinite(outputs_NVD).reshape(len(outputs_NVD), -1).all(axis=1)
         if finite_N[places].all():
             kept.put(places, to_halves(scores(outputs_NVD), activation))
 

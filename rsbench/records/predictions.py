@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rsbench.errors import RecordError
-from rsbench.specs import TargetKind
+from rsbench.specs import Labels, TargetKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -281,7 +281,10 @@ def _encode(value: Any, arrays: list[bytes], where: str) -> Any:  # noqa: ANN401
     if isinstance(value, list):
         return [_encode(entry, arrays, where) for entry in value]
     if isinstance(value, tuple):
-        return {"$tuple": [_encode(entry, arrays, where) for entry in value]}
+        members = {"$tuple": [_encode(entry, arrays, where) for entry in value]}
+        if isinstance(value, Labels) and value.uncounted:
+            members["uncounted"] = list(value.uncounted)
+        return members
     if isinstance(value, set | frozenset):
         ordered = sorted(value, key=lambda entry: (type(entry).__name__, entry))
         return {"$set": [_encode(entry, arrays, where) for entry in ordered]}
@@ -303,7 +306,9 @@ def _decode(encoded: Any, arrays: Sequence[bytes]) -> Any:  # noqa: ANN401 - any
     if "$object" in encoded:
         return {key: _decode(entry, arrays) for key, entry in encoded["$object"].items()}
     if "$tuple" in encoded:
-        return tuple(_decode(entry, arrays) for entry in encoded["$tuple"])
+        members = tuple(_decode(entry, arrays) for entry in encoded["$tuple"])
+        uncounted = encoded.get("uncounted")
+        return members if uncounted is None else Labels(members, uncounted=uncounted)
     if "$set" in encoded:
         return frozenset(_decode(entry, arrays) for entry in encoded["$set"])
     dtype = np.dtype(encoded["dtype"])

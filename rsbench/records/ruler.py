@@ -21,9 +21,13 @@ Ruler = Mapping[str, Scalar]
 ABSENT = "(absent)"
 """Stands in a difference for a field that one of two rulers does not have."""
 
+SELECTED_ON = "selected_on"
+"""Field that says "test" where settings were selected on the reported items."""
+
 IMPLIED: Mapping[str, Scalar] = {
     "cropper": "resizer@1",
     "recipe.train_sampler": "dense_random@1",
+    SELECTED_ON: "other items",
 }
 """Fields younger than the first records, with what their absence means. A ruler states them only
 where they say something else, so that the old and the new of equal meaning share a column."""
@@ -79,6 +83,8 @@ def make_ruler(
         "protocol": protocol.name,
         "protocol_version": protocol.version,
     }
+    if protocol.selected_on_test:
+        ruler[SELECTED_ON] = "test"
     if protocol.trains:
         ruler["train"] = data.train_fingerprint
         ruler["validation"] = data.validation_fingerprint
@@ -100,6 +106,11 @@ def differences(first: Ruler, second: Ruler) -> list[Difference]:
     fields = sorted(first.keys() | second.keys())
     found = [Difference(field, _value(first, field), _value(second, field)) for field in fields]
     return [each for each in found if _comparable(each.first) != _comparable(each.second)]
+
+
+def selected_on_test(ruler: Ruler) -> bool:
+    """Say whether settings were selected on the reported items: no table may show the number."""
+    return _value(ruler, SELECTED_ON) == "test"
 
 
 def ruler_digest(ruler: Ruler) -> str:

@@ -111,6 +111,9 @@ class ProtocolPart:
     source_sha256: str | None
     cropper: str = "resizer@1"
     """By which rule the crops lay; what records say that are older than the choice."""
+    selected_on_test: bool = False
+    """Whether settings were selected on the reported items themselves
+    (`--allow-test-selection`): the number is then no measure, and stands in no table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,7 +192,10 @@ class RunRecord:
     cost: Mapping[str, Scalar] = field(default_factory=dict)
     """num_parameters, macs_per_view, views; seconds_fit and seconds_predict (reading and extraction
     included, cached features not computed again), seconds_solve (the solver or training alone),
-    seconds_total; peak_gib on a GPU, process_peak_gib on a CPU."""
+    seconds_total; peak_gib on a GPU, process_peak_gib on a CPU. Of the frozen network, where one
+    ran: views_computed, views_cached (taken from the cache), seconds_extract (of computing, reading
+    included), seconds_extract_waited (of these, the network waiting for views to be read),
+    views_per_second (null where none was computed). Older records lack these."""
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     """rsbench version, commit, dirty flag; versions; device; threads; decoder; precision; batch."""
     views: Mapping[str, Scalar] = field(default_factory=dict)

@@ -8,16 +8,19 @@ same records in any order give the same tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rsbench.records.knowledge import is_known_through
-from rsbench.records.ruler import Difference, differences, ruler_digest
+from rsbench.records.ruler import Difference, differences, ruler_digest, selected_on_test
 from rsbench.records.schema import MetricPart, RunRecord
 from rsbench.records.store import Contents, Stored
 from rsbench.specs import Scalar
 from rsbench.stats import PairedDifference, mean_std
 from rsbench.tables.pairing import paired_with_first
+
+NOTHING_PROVEN = 1e100
+"""Gaps from here on are a solver's word for having no bound."""
 
 RANDOM_INIT = "random init"
 """Mark of a row whose network began with random weights."""
@@ -95,6 +98,11 @@ class Row:
     num_expected: int
     num_missing: int
     num_official: int | None
+    seconds: float | None
+    """Wall clock of a run, reading and extraction included, on average over the row's runs; None
+    where a record does not say."""
+    cached: bool
+    """Whether no run of the row computed features: earlier ones had left them in the cache."""
     marks: tuple[str, ...]
     """What no reader may miss: "random init", "sample", "limit 100", "unverified weights"."""
     records: tuple[str, ...]
@@ -136,7 +144,8 @@ class Tables:
 
     tables: tuple[Table, ...]
     problems: tuple[str, ...]
-    """One line for each file that is in no table, and why."""
+    """One line for each file that is in no table, and why; one line counts the runs that selected
+    their settings on the test set."""
 
 
 def build(contents: Contents) -> Tables:
@@ -151,6 +160,7 @@ def build(contents: Contents) -> Tables:
         Tables in the order of task, protocol and ruler; real data before samples.
     """
     kept, repeated = _without_repeats(contents.records)
+    kept, leaked = _without_leaks(kept)
     by_ruler: dict[str, list[Stored]] = {}
     for stored in kept:
         by_ruler.setdefault(ruler_digest(stored.record.ruler), []).append(stored)
@@ -162,7 +172,8 @@ def build(contents: Contents) -> Tables:
         first = firsts.setdefault(_family(record), record.ruler)
         unlike = tuple(differences(first, record.ruler))
         tables.append(_table(group, digest, unlike))
-    return Tables(tables=tuple(tables), problems=(*sorted(contents.problems), *repeated))
+    problems = (*sorted(contents.problems), *repeated, *leaked)
+    return Tables(tables=tuple(tables), problems=problems)
 
 
 def _without_repeats(records: Iterable[Stored]) -> tuple[list[Stored], list[str]]:
@@ -174,6 +185,21 @@ def _without_repeats(records: Iterable[Stored]) -> tuple[list[Stored], list[str]
         if first is not stored:
             repeated.append(f"{stored.name} is the same run as {first.name} and is counted once.")
     return list(kept.values()), repeated
+
+
+def _without_leaks(records: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
+    """Leave out what was selected on the items it reports, and count it: it measures nothing."""
+    honest: list[Stored] = []
+    leaked: list[Stored] = []
+    for stored in records:
+        (leaked if selected_on_test(stored.record.ruler) else honest).append(stored)
+    if not leaked:
+        return honest, []
+    are = "run that selected its" if len(leaked) == 1 else "runs that selected their"
+    names = ", ".join(stored.name for stored in leaked[:3])
+    more = f" and {len(leaked) - 3} more" if len(leaked) > 3 else ""
+    line = f"{len(leaked)} {are} settings on the test set (--allow-test-selection): {names}{more}."
+    return honest, [line]
 
 
 def _base(task: str) -> str:
@@ -195,7 +221,7 @@ def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...])
     columns = tuple(_column(metric, group) for metric in record.metrics)
     members = _ranked(group)
     pairs = paired_with_first(
-        [_by_seed(row) for row in members],
+        [by_seed(row) for row in members],
         record.metrics[0].name,
         averaging=str(record.ruler.get("averaging", "pooled")),
     )
@@ -276,7 +302,7 @@ def _ranked(group: Sequence[Stored]) -> list[list[Stored]]:
     return [members for _, members in sorted(by_identity.items(), key=place)]
 
 
-def _by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
+def by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
     """Give the records of each seed of a row, in the order of the seeds."""
     seeds: dict[int, list[Stored]] = {}
     for stored in sorted(members, key=lambda stored: (stored.record.seed, stored.record.key)):
@@ -288,7 +314,7 @@ def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
     """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds."""
     values, lows, highs, counts = [], [], [], []
     folds: list[list[float]] = []
-    for runs in _by_seed(members):
+    for runs in by_seed(members):
         parts = [part for run in runs for part in run.record.metrics if part.name == metric]
         if not parts:
             return None
@@ -350,9 +376,21 @@ def _row(
         num_expected=parts[0].num_expected,
         num_missing=parts[0].num_missing,
         num_official=parts[0].num_official,
+        seconds=_seconds(members),
+        cached=all(
+            stored.record.cost.get("views_computed") == 0
+            and bool(stored.record.cost.get("views_cached"))
+            for stored in members
+        ),
         marks=_marks(record, verified=all(stored.record.weights.verified for stored in members)),
         records=tuple(sorted(stored.name for stored in members)),
     )
+
+
+def _seconds(members: Sequence[Stored]) -> float | None:
+    totals = [stored.record.cost.get("seconds_total") for stored in members]
+    known = [float(total) for total in totals if isinstance(total, int | float)]
+    return _mean(known) if len(known) == len(totals) else None
 
 
 def _marks(record: RunRecord, *, verified: bool) -> tuple[str, ...]:
@@ -386,11 +424,31 @@ def _notes(group: Sequence[Stored]) -> tuple[str, ...]:
         if record.data.train_failed:
             notes.add(f"training items that could not be read: {len(record.data.train_failed)}")
         chosen = record.protocol.chosen
-        if any(value is False for key, value in chosen.items() if key.endswith("converged")):
-            notes.add(f"{record.backbone.name}: a fit stopped before it converged")
+        notes |= {f"{record.backbone.name}: {note}" for note in _fit_notes(record)}
         if any(_on_trust(value) for key, value in chosen.items() if key.endswith("class_order")):
             notes.add(f"{record.backbone.name}: the order of the head's classes is taken on trust")
     return tuple(sorted(notes))
+
+
+def _fit_notes(record: RunRecord) -> Iterator[str]:
+    """Say what went wrong in fitting that no score shows."""
+    chosen = record.protocol.chosen
+    unfinished = [
+        key.removesuffix("converged")
+        for key, value in chosen.items()
+        if key.endswith("converged") and value is False
+    ]
+    if unfinished:
+        gaps = [chosen.get(f"{fold}relative_gap") for fold in unfinished]
+        worst = max((gap for gap in gaps if isinstance(gap, float)), default=None)
+        how_far = ""
+        if worst is not None:
+            known = worst < NOTHING_PROVEN
+            how_far = f" (relative gap {worst:.0e})" if known else " (no gap proven)"
+        yield f"a fit stopped before it converged{how_far}"
+    width = record.backbone.feature_width
+    if any(key.endswith("num_constant_features") and chosen[key] == width for key in chosen):
+        yield "no feature tells any training item from another"
 
 
 def _on_trust(class_order: Scalar) -> bool:
@@ -403,7 +461,7 @@ def _repeated_seeds(members: Sequence[Sequence[Stored]]) -> list[str]:
         f"{runs[0].record.backbone.name} ran {len(runs)} times under seed {runs[0].record.seed}; "
         "the runs of a seed are averaged."
         for row in members
-        for runs in _by_seed(row)
+        for runs in by_seed(row)
         if len(runs) > 1
     ]
 
