@@ -45,6 +45,12 @@ class Quarters(nn.Module):
         pictures = batch.mean(2) if batch.ndim == 5 else batch
         return self.norm(nn.functional.adaptive_avg_pool2d(pictures, 2).flatten(1))
 
+    def stage_maps(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Give the pixels of a small copy, then the features as a map of one position."""
+        pictures = batch.mean(2) if batch.ndim == 5 else batch
+        small = nn.functional.adaptive_avg_pool2d(pictures, 4)
+        return {"s1": small, "s2": self.forward(batch)[:, :, None, None]}
+
 
 def model(
     module: nn.Module | None = None,

@@ -76,6 +76,9 @@ def test_everything_that_is_registered_can_be_imported() -> None:
     assert broken == []
     assert {"kinetics400", "kinetics600", "kinetics700", "folder", "csv"} <= {*TASKS}
     assert {"ucf101", "hmdb51"} <= {*TASKS}
+    assert {"food101", "cifar10", "cifar100", "birdsnap", "sun397", "stanford_cars"} <= {*TASKS}
+    assert {"fgvc_aircraft", "voc2007", "dtd", "oxford_iiit_pet", "caltech101"} <= {*TASKS}
+    assert "oxford_flowers102" in TASKS
     assert {"something_something_v2", "jester", "diving48", "charades"} <= {*TASKS}
     assert {"resnet_rs_50", "resnet_rs_3d_50", "tiny_2d", "tiny_3d"} <= {*BACKBONES}
     assert {"linear_probe", "finetune", "evaluate"} <= {*PROTOCOLS}
@@ -157,7 +160,7 @@ def test_a_sample_comes_through_the_loader_whole(name: str, session_cache: Path)
             assert split.missing == ()
             assert split.num_official == len(split.items)
             assert split.classes == loaded[fold.test].classes
-            assert {type(item.target) for item in split.items} == {TYPE_OF_TARGET[task.target]}
+            assert all(isinstance(item.target, TYPE_OF_TARGET[task.target]) for item in split.items)
             labels = [label for item in split.items for label in class_indices(item.target)]
             assert all(type(each) is int and 0 <= each < len(split.classes) for each in labels)
         tested += [item.id for item in loaded[fold.test].items]
@@ -267,7 +270,7 @@ def test_a_large_backbone_answers_every_question_well(name: str) -> None:
 
 # --------------------------------------------------------------------------------- protocols
 
-QUICK = {"strengths": 5, "epochs": 1}
+QUICK = {"strengths": 5, "epochs": 1, "epoch_iterations": 3, "steps": "2,3", "num_heads": 4}
 """What makes a recipe quick, where it has it."""
 
 
@@ -363,3 +366,26 @@ def test_a_protocol_gives_one_prediction_an_item_that_outlives_its_file(
     for value, from_file, second in zip(predictions.values, kept.values, again.values, strict=True):
         np.testing.assert_array_equal(value, from_file)
         np.testing.assert_array_equal(value, second)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_selects_on_the_test_set_where_it_may_and_nowhere_else(
+    name: str, tmp_path: Path
+) -> None:
+    protocol = find_protocol(name).spec
+    if protocol.selects_on == "nothing" or "class" not in protocol.targets:
+        pytest.skip(f"{name} selects nothing, or no classes")
+    items, labels = pictures(36)
+    train, validation, test = (
+        item_set(items, labels, rows=rows) for rows in (range(24), range(24, 30), range(30, 36))
+    )
+
+    def selected_on(**sets: Any) -> tuple[object, object]:
+        request = fit_request(
+            protocol, model(), train, settings(tmp_path), recipe=quick(protocol), **sets
+        )
+        chosen = protocol.fit(request).chosen
+        return chosen["selected_on"], chosen["num_selected_on"]
+
+    assert selected_on()[0] == "held-out train"
+    assert selected_on(validation=validation, allowed_test=test) == ("test", 6)

@@ -16,7 +16,9 @@ from torch import nn
 from rsbench.errors import RunError
 from rsbench.training.loop import (
     Checkpoint,
+    DivergedError,
     Machine,
+    ParameterGroup,
     Trained,
     TrainingBatch,
     TrainingPlan,
@@ -392,3 +394,128 @@ def test_what_reading_remarked_on_is_gone_on_from_like_the_rest(tmp_path: Path) 
     run(resumed, last=PLAN.epochs)
 
     assert resumed == {f"item {epoch}": ["odd"] for epoch in range(PLAN.epochs)}
+
+
+# ------------------------------------------------------------- several classifiers side by side
+
+
+def _layers(number: int) -> nn.ModuleList:
+    torch.manual_seed(0)
+    return nn.ModuleList(
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)) for _ in range(number)
+    )
+
+
+def _group(network: nn.Module, learning_rate: float, weight_decay: float) -> ParameterGroup:
+    return ParameterGroup(tuple(network.parameters()), learning_rate, weight_decay)
+
+
+SETTINGS = ((0.1, 0.0), (0.003, 0.4), (0.02, 0.1))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_networks_side_by_side_end_as_each_does_alone(tmp_path: Path, optimizer: Any) -> None:
+    plan = replace(PLAN, optimizer=optimizer)
+    together, alone = _layers(3), _layers(3)
+    (tmp_path / "together").mkdir()
+    groups = [_group(each, *with_) for each, with_ in zip(together, SETTINGS, strict=True)]
+    _train(tmp_path / "together", together, plan, groups=groups)
+
+    for number, with_ in enumerate(SETTINGS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        _train(folder, alone[number], plan, groups=[_group(alone[number], *with_)])
+        assert _equal(together[number], alone[number])
+    assert not _equal(together[0], together[1])
+
+
+def test_groups_have_the_rates_and_decays_that_torch_gives_them(tmp_path: Path) -> None:
+    network = _layers(1)[0]
+    plan = replace(PLAN, optimizer="adamw", warmup_share=0.0)
+    expected = _layers(1)[0]
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=0.01, weight_decay=0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
+
+    _train(tmp_path, network, plan, groups=[_group(network, 0.01, 0.5)])
+
+    for epoch in range(4):
+        for batch in _epochs([4, 4, 4])(epoch, {}):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(expected(batch.inputs), batch.labels).backward()
+            optimizer.step()
+            schedule.step()
+    for one, other in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_one_that_diverges_takes_none_along_and_all_are_an_error(tmp_path: Path) -> None:
+    sound, one_bad, all_bad = _layers(2), _layers(2), _layers(2)
+    with torch.no_grad():
+        for bad in (one_bad[1], *all_bad):
+            next(bad.parameters()).fill_(float("nan"))
+    for name, networks in (("sound", sound), ("bad", one_bad)):
+        (tmp_path / name).mkdir()
+        trained = _train(tmp_path / name, networks)
+        assert all(math.isfinite(loss) for loss in trained.losses)
+
+    assert _equal(sound[0], one_bad[0])
+    with pytest.raises(DivergedError, match="epoch 1 of 4: the loss was nan"):
+        _train(tmp_path, all_bad)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(tmp_path: Path) -> None:
+    # No batch norm, which would see the parts.
+    whole, parts = _layers(1)[0], _layers(1)[0]
+    (tmp_path / "parts").mkdir()
+
+    one = _train(tmp_path, whole)
+    other = _train(tmp_path / "parts", parts, replace(PLAN, examples_at_once=3))
+
+    for first, second in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-6, rtol=1e-5)
+    assert other.losses == pytest.approx(one.losses, rel=1e-5)
+
+
+def test_the_rate_drops_where_tensorflow_drops_it(tmp_path: Path) -> None:
+    # tf.train.piecewise_constant(step, [3, 6], [1, .1, .01]): "1.0 when x <= boundaries[0]". With
+    # gradients of 1 and no momentum, a weight falls by the rate in each step.
+    weight = nn.Parameter(torch.zeros(1, 1))
+    rates: list[float] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            rates.append(-float(self.weight.detach()))
+            return torch.stack([self.weight[0].expand(len(batch)), torch.zeros(len(batch))], dim=1)
+
+    plan = replace(
+        PLAN,
+        momentum=0.0,
+        weight_decay=0.0,
+        warmup_share=0.0,
+        learning_rate=1e-4,
+        drops_at=(0.3, 0.6),
+    )
+    inputs = torch.zeros(2, 1)
+
+    def epoch(number: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+        for _ in range(min(4, 10 - 4 * number)):
+            yield TrainingBatch(inputs, torch.ones(2, dtype=torch.int64), ("a", "b"))
+
+    trained = _train(
+        tmp_path,
+        Watched(),
+        replace(plan, epochs=3),
+        read_epoch=epoch,
+        steps_per_epoch=4,
+        num_steps=10,
+    )
+
+    assert trained.num_steps == 10
+    # The gradient is sigmoid(weight), a half to within the few 1e-4 that the weight moves.
+    found = np.diff([*rates, -float(weight.detach())]) * 2
+    expected = [1e-4] * 4 + [1e-5] * 3 + [1e-6] * 3
+    np.testing.assert_allclose(found, expected, rtol=2e-3)

@@ -124,6 +124,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class", "multilabel"}),
     trains=False,
     selects_on="nothing",
+    output="logits",
     fit=fit,
     predict=predict,
     title="The weights' own classifier, softmax averaged over views",

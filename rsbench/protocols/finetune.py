@@ -24,24 +24,29 @@ Shape letters: N items, B batch, C channels, D features, K classes.
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rsbench.digests import digest_bytes, digest_json
-from rsbench.errors import DataError, RunError, WeightsError
+from rsbench.errors import DataError
 from rsbench.protocols._multilabel import truth_of
+from rsbench.protocols._networks import (
+    alike,
+    head_dropout,
+    network_inputs,
+    note_remarks,
+    trained_model,
+    with_classifier,
+)
 from rsbench.protocols._recipes import choice, flag, number, whole
+from rsbench.protocols._trained import checkpoint_of
 from rsbench.protocols._views import activation_of, predict_views
 from rsbench.specs import (
     Failure,
     FitRequest,
     Fitted,
     Item,
-    Model,
     Predictions,
     PredictRequest,
     Protocol,
@@ -53,11 +58,10 @@ from rsbench.specs import (
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from torch import nn
 
-    from rsbench.data.loaders import Batch, Lookup
+    from rsbench.data.loaders import Lookup
     from rsbench.media.augment import Augmentation
-    from rsbench.training.loop import Checkpoint, TrainingBatch, TrainingPlan
+    from rsbench.training.loop import TrainingBatch, TrainingPlan
 
 _HEAD_STD = 0.01
 """Deviation of a new classifier's weights (mmaction2 I3DHead, `init_std`); biases are 0."""
@@ -85,7 +89,9 @@ def fit(request: FitRequest) -> Fitted:
     lookup = Lookup(examples.items, request.reading, settings, rows=every, is_random=True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(request.seed)
-        network = _network(request.model, num_classes=examples.num_classes)
+        network = with_classifier(
+            request.model, num_classes=examples.num_classes, weight_std=_HEAD_STD
+        )
     network = network.to(settings.device).requires_grad_(True)
     with dead_workers_named():
         trained = train(
@@ -95,7 +101,9 @@ def fit(request: FitRequest) -> Fitted:
             steps_per_epoch=num_steps,
             seed=request.seed,
             machine=Machine(device=settings.device, precision=settings.precision),
-            checkpoint=_checkpoint(request, examples),
+            checkpoint=checkpoint_of(
+                request, PROTOCOL, items=examples.items, labels=examples.labels, name="finetune"
+            ),
             remarks=remarks,
             progress=lambda done, total: settings.progress("train", done, total),
         )
@@ -103,7 +111,7 @@ def fit(request: FitRequest) -> Fitted:
         arrays={name: tensor.cpu().numpy() for name, tensor in named_tensors(network).items()},
         chosen={
             "num_fitted_on": len(examples.items) - len(trained.failures),
-            "head_dropout": _head_dropout(network),
+            "head_dropout": head_dropout(network),
             "num_steps": trained.num_steps,
             "flip_probability": recipe.augmentation.flip_probability,
             "last_train_loss": trained.losses[-1],
@@ -141,48 +149,6 @@ def predict(request: PredictRequest) -> Predictions:
         return log_softmax(logits_NVK) if activation == "softmax" else logits_NVK
 
     return predict_views(model, request, output="logits", scores=scores, activation=activation)
-
-
-def trained_model(
-    model: Model, arrays: Mapping[str, np.ndarray], *, classes: Sequence[str], device: str
-) -> Model:
-    """Put what `fit` learned into a copy of the network it started from.
-
-    Args:
-        model: The network before training.
-        arrays: `Fitted.arrays` of this protocol.
-        classes: Names of the classifier's outputs.
-        device: Where it will run.
-
-    Raises:
-        WeightsError: The arrays are not those of this network with a classifier.
-    """
-    import torch
-
-    from rsbench.training.loop import load_tensors, named_tensors
-
-    head = arrays.get("head.weight")
-    network = _network(model, num_classes=0 if head is None else head.shape[0])
-    wanted = {name: tuple(tensor.shape) for name, tensor in named_tensors(network).items()}
-    given = {name: tuple(array.shape) for name, array in arrays.items()}
-    if wanted != given:
-        wrong = min(name for name in wanted.keys() | given if wanted.get(name) != given.get(name))
-        must = f"have shape {wanted[wrong]}" if wrong in wanted else "not be there"
-        was = f"has {given[wrong]}" if wrong in given else "is missing"
-        raise WeightsError(
-            f"The fine-tuned tensors must be those of this network: {wrong} must {must}, it {was};"
-            " name the backbone that was fine-tuned."
-        )
-    load_tensors(network, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
-    network.to(device).eval()
-    content = {name: digest_bytes(array.tobytes()) for name, array in arrays.items()}
-    return replace(
-        model,
-        module=network.get_submodule("backbone"),
-        head=network.get_submodule("head"),
-        head_classes=tuple(classes),
-        digest=digest_json([model.digest, content]),
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,28 +220,6 @@ class _Examples:
         )
 
 
-def _network(model: Model, *, num_classes: int) -> nn.Sequential:
-    """Copy the network and give it a new classifier: (B, C, ...) -> (B, K)."""
-    from torch import nn
-
-    backbone = copy.deepcopy(model.module)
-    if getattr(backbone, "head", None) is not None:
-        # The old classifier takes no part; keeping it would save it with the record.
-        cast("Any", backbone).head = None
-    head = nn.Linear(model.feature_width, num_classes)
-    nn.init.normal_(head.weight, std=_HEAD_STD)
-    nn.init.zeros_(head.bias)
-    dropout = nn.Dropout(_head_dropout(backbone))
-    return nn.Sequential(OrderedDict(backbone=backbone, dropout=dropout, head=head))
-
-
-def _head_dropout(network: nn.Module) -> float:
-    """Give the probability with which a network drops features before a classifier; 0 for none."""
-    # A network that was lifted, or given a classifier, lies inside another module.
-    owners = (part for part in network.modules() if hasattr(part, "head_dropout"))
-    return next((float(cast("Any", owner).head_dropout) for owner in owners), 0.0)
-
-
 def _epoch(
     request: FitRequest,
     examples: _Examples,
@@ -289,7 +233,6 @@ def _epoch(
     import numpy as np
 
     from rsbench.data.loaders import training_batches
-    from rsbench.media.transforms import normalise
     from rsbench.training.loop import TrainingBatch
 
     order = np.random.default_rng([request.seed, epoch]).permutation(len(examples.items)).tolist()
@@ -306,30 +249,16 @@ def _epoch(
         lookup=lookup,
     ):
         failures.update({examples.items[each.row].id: each.reason for each in batch.failures})
-        _note(remarks, examples, batch)
+        note_remarks(remarks, examples.items, batch)
         if not batch.rows:
             continue
-        if isinstance(batch.views, list):
-            raise RunError(
-                "finetune needs items of one shape to make batches of; the task's reader gives"
-                f" {', '.join(str(tuple(view.shape)) for view in batch.views[:3])}."
-            )
-        views = batch.views.to(device)
         yield TrainingBatch(
-            inputs=views.float()
-            if request.reading.read is not None
-            else normalise(views, request.reading.input),
+            inputs=network_inputs(
+                alike(batch.views, protocol=PROTOCOL.name), request.reading, device=device
+            ),
             labels=_labels(examples, batch.rows, target=request.target).to(device),
             names=tuple(examples.items[row].id for row in batch.rows),
         )
-
-
-def _note(remarks: dict[str, list[str]], examples: _Examples, batch: Batch) -> None:
-    """Write down what is odd about the items of a batch, each remark once in all epochs."""
-    for row, facts in zip(batch.rows, batch.facts, strict=True):
-        if facts.remarks:
-            said = remarks.setdefault(examples.items[row].id, [])
-            said += [remark for remark in facts.remarks if remark not in said]
 
 
 def _labels(examples: _Examples, rows: Sequence[int], *, target: TargetKind) -> torch.Tensor:
@@ -340,41 +269,6 @@ def _labels(examples: _Examples, rows: Sequence[int], *, target: TargetKind) -> 
     if target == "multilabel":
         return torch.from_numpy(truth_of(labels, num_classes=examples.num_classes)).float()
     return torch.tensor(labels)
-
-
-def _checkpoint(request: FitRequest, examples: _Examples) -> Checkpoint:
-    """Name the checkpoint by all that the training depends on."""
-    from rsbench.atomic import write_atomically
-    from rsbench.data.fingerprints import Fingerprints
-    from rsbench.data.readings import reading_facts
-    from rsbench.training.loop import Checkpoint
-
-    fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")
-    key = digest_json(
-        {
-            "protocol": [PROTOCOL.name, PROTOCOL.version, dict(request.recipe)],
-            "model": request.model.digest,
-            "flip": request.flip,
-            "seed": request.seed,
-            "precision": request.settings.precision,
-            "reading": reading_facts(request.reading),
-            "num_classes": examples.num_classes,
-            "examples": [
-                [
-                    item.id,
-                    fingerprints.digest(item.source),
-                    item.start_seconds,
-                    item.end_seconds,
-                    item.fps,
-                    item.num_frames_listed,
-                    label,
-                ]
-                for item, label in zip(examples.items, examples.labels, strict=True)
-            ],
-        }
-    )
-    path = request.settings.work_root / "finetune.pt"
-    return Checkpoint(path=path, key=key, write=write_atomically)
 
 
 def _train_passes(recipe: Mapping[str, Scalar]) -> float:
@@ -406,6 +300,7 @@ PROTOCOL = Protocol(
     selects_on="nothing",
     trains_backbone=True,
     train_passes=_train_passes,
+    output="logits",
     fit=fit,
     predict=predict,
     title="The whole network trains, with a new classifier",

@@ -4,12 +4,17 @@ What a run computes follows from its seed, data and plan. Each epoch starts from
 its own, so a checkpoint holds no generator: a run that was killed and goes on at the last finished
 epoch ends with the same numbers, on the same machine, as one that was not.
 
+Several classifiers may train side by side on the same batches, each by its own loss, rate and
+decay: a network that gives (B, M, K), or an `nn.ModuleList`. They share nothing, so one that
+diverges takes none of the others along.
+
 Batch normalisation can't train on a lone example. No example is dropped for that: a batch of one
 joins the batch before it (or after it, if it is the first).
 
-Schedules and warm-up are mmengine's, optimizers, autocast and scaling PyTorch's.
+Autocast and scaling are PyTorch's; loss, optimizer and rates are those of
+`rsbench.training.optimisation`.
 
-Shape letters: B batch, C channels, T frames, H height, W width, K classes.
+Shape letters: B batch, C channels, T frames, H height, W width, K classes, M classifiers.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,55 +31,42 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.optim.scheduler import CosineAnnealingLR, LinearLR
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
-from torch.nn import functional
 
 from rsbench.errors import RunError
+from rsbench.training.optimisation import ParameterGroup as ParameterGroup
+from rsbench.training.optimisation import TrainingPlan as TrainingPlan
+from rsbench.training.optimisation import losses_of, make_optimizer, make_schedules
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-Loss = Literal["cross-entropy", "binary cross-entropy"]
-"""One class an example, or any number of them."""
+class DivergedError(RunError):
+    """The loss was not finite: the same recipe can't train this network on this data."""
 
 
 class TrainingBatch(NamedTuple):
     """What one step sees."""
 
     inputs: torch.Tensor
-    """float32 (B, C, H, W) or (B, C, T, H, W), normalised, on the device."""
+    """What the network maps, on the device: float32 (B, C, H, W) or (B, C, T, H, W), normalised;
+    or what a frozen network made of it."""
     labels: torch.Tensor
     """int64 (B,); for binary cross-entropy float32 (B, K) of noughts and ones. On the device."""
     names: tuple[str, ...]
     """Ids of the examples, for messages."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingPlan:
-    """Every number of the optimisation that moves a score."""
-
-    epochs: int
-    optimizer: Literal["sgd", "adamw"]
-    """SGD is Nesterov's where momentum is above 0."""
-    learning_rate: float
-    """At the top, after the warm-up; a cosine takes it to 0 over the steps that are left."""
-    momentum: float
-    """Of SGD; AdamW has PyTorch's betas, 0.9 and 0.999."""
-    weight_decay: float
-    decay_norm_and_bias: bool
-    """Whether parameters with one axis (biases, norms) decay as well."""
-    warmup_share: float
-    """Part of all steps in which the rate rises linearly, in [0, 1]."""
-    warmup_factor: float
-    """Rate of the first step over the top, in (0, 1]."""
-    label_smoothing: float
-    """Share s of each target that goes evenly to all classes; of noughts and ones, y becomes
-    y (1 - s) + s / 2."""
-    largest_gradient: float
-    """Norm to which the gradient of all parameters is clipped; 0 does not clip."""
-    loss: Loss = "cross-entropy"
+    @classmethod
+    def joined(cls, parts: Sequence[TrainingBatch]) -> TrainingBatch:
+        """Give one batch of the examples of several, at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            torch.cat([part.inputs for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            tuple(name for part in parts for name in part.names),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,13 +118,16 @@ def train(
     seed: int,
     machine: Machine,
     checkpoint: Checkpoint,
+    groups: Sequence[ParameterGroup] = (),
+    num_steps: int | None = None,
     remarks: dict[str, list[str]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
     """Train a network in place on the plan's loss, and leave it in eval mode.
 
     Args:
-        network: (B, C, ...) -> logits (B, K), on the device.
+        network: (B, ...) -> logits (B, K), or (B, M, K) of M classifiers, on the device; or an
+            `nn.ModuleList` of such networks, each of which is shown every batch.
         read_epoch: (epoch from 0, failures) -> its batches in training order. Adds to failures, by
             name, what it could not read.
         plan: The optimisation.
@@ -140,16 +135,21 @@ def train(
         seed: Of dropout and whatever else the network draws.
         machine: Device and precision.
         checkpoint: Gone on from if it is there and of this run; written after each epoch.
+        groups: All parameters that learn, where not all have the plan's rate and decay.
+        num_steps: Steps in all where the last epoch is shorter than the others; None takes whole
+            epochs.
         remarks: What `read_epoch` writes down of examples that it could read, by name: kept with
             the checkpoint, and filled with what stands there.
         progress: Called as (steps done, steps in all).
 
     Raises:
-        RunError: The loss is not finite (names the epoch and the examples), an epoch has fewer than
-            two examples, or a checkpoint can't be written.
+        DivergedError: The loss is not finite (names the epoch and the examples); of several
+            classifiers, that of each.
+        RunError: An epoch has fewer than two examples, or a checkpoint can't be written.
     """
     started = time.perf_counter()
-    state = _State(network, plan, steps_per_epoch=steps_per_epoch, machine=machine)
+    total = plan.epochs * steps_per_epoch if num_steps is None else num_steps
+    state = _State(network, plan, groups=groups, num_steps=total, machine=machine)
     if remarks is not None:
         state.remarks = remarks
     first_epoch = state.restore(checkpoint)
@@ -164,7 +164,7 @@ def train(
                     state,
                     batches,
                     epoch=epoch,
-                    total=plan.epochs * steps_per_epoch,
+                    total=total,
                     progress=progress,
                 )
             )
@@ -195,17 +195,30 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
             own.copy_(tensors[name])
 
 
+def autocast(machine: Machine) -> AbstractContextManager[Any]:
+    """Compute in the machine's precision where PyTorch deems that safe, for a forward pass."""
+    if machine.precision == "float32":
+        return nullcontext()
+    return torch.autocast(machine.device_type, _AUTOCAST[machine.precision])
+
+
 class _State:
     """All that changes while training, and how it is kept."""
 
     def __init__(
-        self, network: nn.Module, plan: TrainingPlan, *, steps_per_epoch: int, machine: Machine
+        self,
+        network: nn.Module,
+        plan: TrainingPlan,
+        *,
+        groups: Sequence[ParameterGroup],
+        num_steps: int,
+        machine: Machine,
     ) -> None:
         self.network = network
         self.plan = plan
         self.machine = machine
-        self.optimizer = _optimizer(network, plan)
-        self.schedules = _schedules(self.optimizer, plan, num_steps=plan.epochs * steps_per_epoch)
+        self.optimizer = make_optimizer(network, plan, groups)
+        self.schedules = make_schedules(self.optimizer, plan, num_steps=num_steps)
         self.scaler = GradScaler(machine.device_type, enabled=machine.precision == "fp16")
         self.losses: list[float] = []
         self.failures: dict[str, str] = {}
@@ -269,19 +282,27 @@ def _train_epoch(
 
 
 def _step(state: _State, batch: TrainingBatch, *, epoch: int) -> float:
+    """Take one step; give the sum of the classifiers' losses, of those alone that are finite."""
     plan, optimizer, scaler = state.plan, state.optimizer, state.scaler
-    with _autocast(state.machine):
-        logits_BK = state.network(batch.inputs)
-    loss = _loss(plan, logits_BK.float(), batch.labels)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise RunError(
-            f"Training diverged in epoch {epoch + 1} of {plan.epochs}: the loss was {value} on"
-            f" {', '.join(batch.names[:3])}{', ...' if len(batch.names) > 3 else ''}; lower the"
-            f" learning rate (it was {plan.learning_rate:g}) or clip the gradient."
-        )
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    values: list[float] = []
+    for part in _parts(batch, plan.examples_at_once):
+        share = len(part.names) / len(batch.names)
+        for network in _members(state.network):
+            with autocast(state.machine):
+                logits = network(part.inputs)
+            losses_M = losses_of(plan, logits.float(), part.labels)
+            # What is not finite goes into the gradient of its own classifier and of no other.
+            scaler.scale(losses_M.sum() * share).backward()  # type: ignore[no-untyped-call]
+            values += (losses_M.detach() * share).tolist()
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        raise DivergedError(
+            f"Training diverged in epoch {epoch + 1} of {plan.epochs}: the loss was {values[0]} on"
+            f" {', '.join(batch.names[:3])}{', ...' if len(batch.names) > 3 else ''}; lower the"
+            f" learning rate (it was {optimizer.param_groups[0]['initial_lr']:g}) or clip the"
+            " gradient."
+        )
     if plan.largest_gradient > 0:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(state.network.parameters(), plan.largest_gradient)
@@ -289,58 +310,21 @@ def _step(state: _State, batch: TrainingBatch, *, epoch: int) -> float:
     scaler.update()
     for schedule in state.schedules:
         schedule.step()
-    return value
+    return sum(finite)
 
 
-def _loss(plan: TrainingPlan, logits_BK: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Give the mean loss of a batch; of binary cross-entropies, over the classes too."""
-    if plan.loss == "cross-entropy":
-        return functional.cross_entropy(logits_BK, labels, label_smoothing=plan.label_smoothing)
-    smoothed_BK = labels * (1 - plan.label_smoothing) + plan.label_smoothing / 2
-    return functional.binary_cross_entropy_with_logits(logits_BK, smoothed_BK)
+def _members(network: nn.Module) -> Iterable[nn.Module]:
+    return network if isinstance(network, nn.ModuleList) else (network,)
 
 
-def _optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
-    parameters = [each for each in network.parameters() if each.requires_grad]
-    matrices = [each for each in parameters if each.ndim > 1 or plan.decay_norm_and_bias]
-    vectors = [each for each in parameters if each.ndim <= 1 and not plan.decay_norm_and_bias]
-    groups = [
-        {"params": matrices, "weight_decay": plan.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if plan.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=plan.learning_rate)
-    return torch.optim.SGD(
-        groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=plan.momentum > 0
-    )
-
-
-# Any: mmengine is not typed; both schedules have `step`, `state_dict` and `load_state_dict`.
-def _schedules(
-    optimizer: torch.optim.Optimizer, plan: TrainingPlan, *, num_steps: int
-) -> list[Any]:
-    """Give the warm-up and the cosine, each minding its own steps."""
-    warmup = round(plan.warmup_share * num_steps)
-    schedules: list[Any] = []
-    if warmup > 0:
-        schedules.append(
-            LinearLR(
-                optimizer, start_factor=plan.warmup_factor, by_epoch=False, begin=0, end=warmup
-            )
-        )
-    if num_steps > warmup:
-        schedules.append(
-            CosineAnnealingLR(
-                optimizer,
-                T_max=num_steps - warmup,
-                eta_min=0.0,
-                by_epoch=False,
-                begin=warmup,
-                end=num_steps,
-            )
-        )
-    return schedules
+def _parts(batch: TrainingBatch, examples_at_once: int) -> Iterator[TrainingBatch]:
+    """Cut a batch into parts of at most so many examples, in order; 0 leaves it whole."""
+    if examples_at_once == 0:
+        yield batch
+        return
+    for start in range(0, len(batch.names), examples_at_once):
+        part = slice(start, start + examples_at_once)
+        yield TrainingBatch(batch.inputs[part], batch.labels[part], batch.names[part])
 
 
 def _without_lone_examples(
@@ -354,7 +338,7 @@ def _without_lone_examples(
         if waiting is None:
             waiting = batch
         elif len(batch.names) == 1 or len(waiting.names) == 1:
-            waiting = _joined(waiting, batch)
+            waiting = TrainingBatch.joined([waiting, batch])
         else:
             yield waiting
             waiting = batch
@@ -366,14 +350,6 @@ def _without_lone_examples(
     yield waiting
 
 
-def _joined(first: TrainingBatch, second: TrainingBatch) -> TrainingBatch:
-    return TrainingBatch(
-        torch.cat([first.inputs, second.inputs]),
-        torch.cat([first.labels, second.labels]),
-        first.names + second.names,
-    )
-
-
 def _load(checkpoint: Checkpoint, *, device: str) -> dict[str, Any] | None:
     """Read a checkpoint without running code from it; None if absent, damaged or of another run."""
     if not checkpoint.path.is_file():
@@ -383,12 +359,6 @@ def _load(checkpoint: Checkpoint, *, device: str) -> dict[str, Any] | None:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
         return None
     return saved if isinstance(saved, dict) and saved.get("key") == checkpoint.key else None
-
-
-def _autocast(machine: Machine) -> AbstractContextManager[Any]:
-    if machine.precision == "float32":
-        return nullcontext()
-    return torch.autocast(machine.device_type, _AUTOCAST[machine.precision])
 
 
 def _repeatable() -> AbstractContextManager[Any]:
