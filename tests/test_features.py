@@ -28,7 +28,7 @@ from small_world import (
 from torch import nn
 
 from rsbench import atomic
-from rsbench.data import features
+from rsbench.data import computing
 from rsbench.data.features import Extracted, extract, extraction_bytes
 from rsbench.data.loaders import read_views
 from rsbench.data.shards import Shard, ShardStore
@@ -269,7 +269,7 @@ def test_folds_of_one_pool_share_what_was_computed(tmp_path: Path) -> None:
 def test_only_shards_that_hold_wanted_rows_are_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "VIEWS_PER_SHARD", 4)
+    monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
     items, _ = pictures(20)
     network = Quarters()
 
@@ -307,7 +307,7 @@ def _kill_self() -> None:
 def test_a_kill_while_computing_leaves_what_was_done_and_changes_no_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(features, "VIEWS_PER_SHARD", 4)
+    monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
     items = [*pictures(17)[0], broken_item()]
     expected = _extract_small_shards(tmp_path / "uninterrupted", Quarters(), items)
     num_before = int(moment[0]) - 1
@@ -331,7 +331,7 @@ def test_a_kill_while_computing_leaves_what_was_done_and_changes_no_number(
 def test_a_kill_while_writing_leaves_no_half_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    monkeypatch.setattr(features, "VIEWS_PER_SHARD", 4)
+    monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
     items, _ = pictures(12)
     expected = _extract_small_shards(tmp_path / "uninterrupted", Quarters(), items)
 
@@ -501,7 +501,7 @@ def test_workers_and_progress_do_not_name_other_shards(tmp_path: Path) -> None:
 def test_a_changed_file_takes_only_its_own_shard_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "VIEWS_PER_SHARD", 4)
+    monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
     items = []
     for item in pictures(12)[0]:
         assert isinstance(item.source, np.ndarray)

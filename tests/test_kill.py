@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from safetensors import safe_open
 
 from rsbench import runner
 from rsbench.cells import RunRequest
-from rsbench.data import features
+from rsbench.data.outputs import Outputs
 from rsbench.media.image import write_image
 from rsbench.records import store
 from rsbench.runner import Finished
@@ -178,15 +177,15 @@ def check_it_goes_on(
     left = {name: path.stat() for name, path in shards_of(asked.cache_root).items()}
     num_kept = num_views_of(asked.cache_root)
     computed = 0
-    forward = features._run
+    forward = Outputs.__call__
 
-    def counted(views: torch.Tensor, *rest: Any, **kwargs: Any) -> np.ndarray:
+    def counted(outputs: Outputs, views: torch.Tensor) -> torch.Tensor:
         nonlocal computed
         computed += len(views)
-        return forward(views, *rest, **kwargs)
+        return forward(outputs, views)
 
     with monkeypatch.context() as patch:
-        patch.setattr(features, "_run", counted)
+        patch.setattr(Outputs, "__call__", counted)
         patch.setattr(time, "sleep", lambda seconds: None)
         finished = runner.run(asked)
 

@@ -498,7 +498,8 @@ def _checked(item: Item, source: np.ndarray, *, axes: str) -> np.ndarray:
         raise MediaError(
             f"Item {item.id!r} must be a uint8 array {axes}; it is {source.dtype} {source.shape}."
         )
-    return source
+    # A task may give parts of a mapped file, or one grey plane seen as three: views may be written.
+    return np.require(source, requirements="W")
 
 
 class _NotingSize:

