@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from small_world import INPUT, PIXELS
+from torchvision.transforms import RandomResizedCrop
 
-from rsbench.media.augment import Augmentation, random_crop
+from rsbench.media.augment import Augmentation, draw_crop, random_crop
+
+
+# Ordinary sizes; a sliver on either side, for which no box fits and the middle is taken; one pixel.
+@pytest.mark.parametrize(
+    ("height", "width"), [(375, 500), (500, 333), (64, 64), (8, 300), (300, 8), (1, 1), (3, 2)]
+)
+@pytest.mark.parametrize(("smallest", "widest"), [(0.08, 4 / 3), (0.35, 4 / 3), (1.0, 1.0)])
+def test_crops_are_those_that_torchvision_draws_from_the_same_seed(
+    height: int, width: int, smallest: float, widest: float
+) -> None:
+    kind = Augmentation(smallest_crop=smallest, widest_aspect=widest)
+    before = torch.default_generator.get_state()
+    for seed in [*range(60), 2**32 - 1]:
+        drawn = draw_crop(height, width, kind, seed=seed)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            box = RandomResizedCrop.get_params(
+                torch.empty(3, height, width, device="meta"),
+                scale=[smallest, 1.0],
+                ratio=[1 / widest, widest],
+            )
+            mirrored = float(torch.rand(())) < 0.5
+        assert drawn == (*box, mirrored)
+    assert torch.equal(before, torch.default_generator.get_state()), "left as it was"
 
 
 def test_nothing_is_mirrored_where_a_mirror_image_has_another_label() -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsbench.errors import MediaError
+from rsbench.media import image as image_module
 from rsbench.media.image import MAX_IMAGE_PIXELS, read_image, write_image
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -259,6 +260,141 @@ def test_what_can_not_be_written_leaves_no_file(tmp_path, name, pixels):
         write_image(tmp_path / name, pixels)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def _by_pillow(path):
+    """Give Pillow's pixels, upright, uint8 (H, W, 3)."""
+    with Image.open(path) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def _photograph(height, width):
+    """Give something smooth with edges and noise, uint8 (H, W, 3)."""
+    rows, columns = np.mgrid[:height, :width]
+    smooth = np.stack([rows * 3, columns * 2, rows + columns], axis=2)
+    noise = np.random.default_rng(0).integers(0, 40, (height, width, 3))
+    return ((smooth + noise + 80 * (columns > width // 2)[..., None]) % 256).astype(np.uint8)
+
+
+@pytest.fixture
+def left_to_pillow(monkeypatch):
+    """Collect the files that the slower decoder was asked for."""
+    paths = []
+    real = image_module._read_by_pillow
+
+    def spy(path):
+        paths.append(path)
+        return real(path)
+
+    monkeypatch.setattr(image_module, "_read_by_pillow", spy)
+    return paths
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 17), (33, 64), (75, 50)])
+def test_jpegs_of_every_kind_have_pillows_pixels(tmp_path, left_to_pillow, mode, size):
+    picture = Image.fromarray(_photograph(*size)).convert(mode)
+    kinds = [{"subsampling": each} for each in ("4:4:4", "4:2:2", "4:2:0", "4:1:1")]
+    kinds += [{"keep_rgb": True}, {"restart_marker_blocks": 2}, {"icc_profile": b"none" * 9}]
+    for number, kind in enumerate(kinds):
+        for quality in (5, 75, 100):
+            for progressive in (False, True):
+                path = tmp_path / f"{number}_{quality}_{progressive}.jpg"
+                picture.save(path, quality=quality, progressive=progressive, **kind)
+
+                pixels = read_image(path)
+
+                assert np.array_equal(pixels, _by_pillow(path)), path.name
+                assert pixels.flags.writeable and pixels.flags.c_contiguous
+    assert left_to_pillow == []
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_of_jpegs_is_applied(tmp_path, left_to_pillow, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _save(tmp_path / "a.jpg", Image.fromarray(_photograph(24, 40)), exif=exif)
+
+    pixels = read_image(path)
+
+    assert np.array_equal(pixels, _by_pillow(path))
+    assert pixels.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
+    assert left_to_pillow == []
+
+
+def test_what_is_no_plain_jpeg_is_left_to_pillow(tmp_path, left_to_pillow):
+    picture = Image.fromarray(_photograph(24, 40))
+    paths = [
+        _save(tmp_path / "print.jpg", picture.convert("CMYK")),
+        _save(tmp_path / "several.mpo", picture, save_all=True, append_images=[picture.rotate(9)]),
+        _save(tmp_path / "a.png", picture),
+    ]
+
+    for path in paths:
+        assert np.array_equal(read_image(path), _by_pillow(path)), path.name
+
+    assert left_to_pillow == paths
+
+
+def test_bytes_after_the_end_of_a_jpeg_change_nothing(tmp_path):
+    path = _save(tmp_path / "a.jpg", Image.fromarray(_photograph(24, 40)))
+    expected = _by_pillow(path)
+
+    path.write_bytes(path.read_bytes() + b"\0" * 100 + b"rubbish")
+
+    assert np.array_equal(read_image(path), expected)
+
+
+def test_a_jpeg_larger_than_what_is_read_is_refused_by_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_module, "MAX_IMAGE_PIXELS", 24 * 40 - 1)
+    path = _save(tmp_path / "a.jpg", Image.fromarray(_photograph(24, 40)))
+
+    with pytest.raises(MediaError, match=r"a\.jpg: must have at most 959 pixels, was 40 x 24"):
+        read_image(path)
+
+
+def test_damaged_jpegs_are_read_or_refused_as_by_pillow(tmp_path):
+    path = _save(tmp_path / "a.jpg", Image.fromarray(_photograph(64, 80)), quality=90)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    num_read = num_refused = 0
+    for number in range(150):
+        damaged = bytearray(whole)
+        place = int(generator.integers(2, len(whole) - 2))
+        if number % 3 == 0:
+            damaged[place] = int(generator.integers(256))
+        elif number % 3 == 1:
+            del damaged[place : place + 20]
+        else:
+            damaged[place:] = b"\xff\xd9"
+        path.write_bytes(damaged)
+        try:
+            expected = _by_pillow(path)
+        except Exception:
+            with pytest.raises(MediaError, match=r"^a\.jpg: must be a picture that decodes"):
+                read_image(path)
+            num_refused += 1
+        else:
+            assert np.array_equal(read_image(path), expected), number
+            num_read += 1
+    assert num_read > 50
+    assert num_refused > 10
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="real pictures (../shared) are absent")
+def test_real_jpegs_have_pillows_pixels(left_to_pillow):
+    paths = sorted(
+        path for path in SHARED.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".jpe")
+    )
+    assert len(paths) > 5000
+    # All of them take a quarter of a minute; every ninth is of every set.
+    paths = paths if "RSBENCH_SOAK" in os.environ else paths[::9]
+    jpegs = [path for path in paths if path.read_bytes()[:3] == b"\xff\xd8\xff"]
+
+    different = [path for path in jpegs if not np.array_equal(read_image(path), _by_pillow(path))]
+
+    assert different == []
+    assert left_to_pillow == [], "all of them are plain"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="real pictures (../shared) are absent")

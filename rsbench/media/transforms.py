@@ -87,7 +87,9 @@ def view_frames(
         RsbenchError: Another number of crops, or an input that its resizer can't give.
         MediaError: A frame that is empty, a sliver, or too small for its crop.
     """
-    clip_TVHWC = np.stack([view_frame(frame, input, num_crops, cropper) for frame in frames])
+    frames_TVHWC = [view_frame(frame, input, num_crops, cropper) for frame in frames]
+    # A stack of one would be a copy more: `stack_views` makes one.
+    clip_TVHWC = frames_TVHWC[0][None] if len(frames_TVHWC) == 1 else np.stack(frames_TVHWC)
     return stack_views(clip_TVHWC[None])
 
 
