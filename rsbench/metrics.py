@@ -14,14 +14,14 @@ Shape letters: N items, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsbench.errors import DataError
-from rsbench.specs import Metric
+from rsbench.specs import Labels, Metric
 from rsbench.stats import bootstrap_mean, wilson
 
 
@@ -200,16 +200,74 @@ def _mean_average_precision(targets: Sequence[Any], predictions: Sequence[Any]) 
     """
     from sklearn.metrics import average_precision_score
 
+    ranked = _ranked_labels(targets, predictions)
+    if ranked is None:
+        return 0.0
+    ranks_NK, truth_NK, _ = ranked
+    return _mean_over_classes(
+        float(average_precision_score(truth_NK[:, k], ranks_NK[:, k]))
+        for k in np.flatnonzero(truth_NK.any(axis=0))
+    )
+
+
+def _mean_eleven_point_precision(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
+    """11-point average precision of each class that some item has, averaged over these classes.
+
+    Targets are as of `_mean_average_precision`; items that are not counted for a class (`Labels`)
+    are left out when items are ranked for it.
+    """
+    ranked = _ranked_labels(targets, predictions)
+    if ranked is None:
+        return 0.0
+    ranks_NK, truth_NK, counted_NK = ranked
+    return _mean_over_classes(
+        _eleven_point_precision(truth_NK[counted_NK[:, k], k], ranks_NK[counted_NK[:, k], k])
+        for k in np.flatnonzero(truth_NK.any(axis=0))
+    )
+
+
+def _eleven_point_precision(truth_N: NDArray[np.bool_], rank_N: NDArray[np.float64]) -> float:
+    """Give the mean, over recalls of 0, 0.1 ... 1, of the best precision at that recall or more.
+
+    Items of one score are retrieved together, as everywhere in scikit-learn: the order of the list
+    decides nothing.
+    """
+    order_N = np.argsort(-rank_N, kind="stable")
+    num_found_N = np.cumsum(truth_N[order_N])
+    is_last_of_tie_N = np.append(np.diff(rank_N[order_N]) != 0, True)
+    num_retrieved = np.flatnonzero(is_last_of_tie_N) + 1
+    num_found = num_found_N[is_last_of_tie_N]
+    precision = num_found / num_retrieved
+    # In whole numbers: 3 of 10 found is a recall of 0.3, and 3 * 0.1 is more than that in floats.
+    best = [precision[10 * num_found >= tenth * num_found[-1]].max() for tenth in range(11)]
+    return math.fsum(best) / len(best)
+
+
+def _mean_over_classes(values: Iterable[float]) -> float:
+    present = list(values)
+    if not present:
+        raise DataError("Average precision must have one positive item at least, but has none.")
+    return math.fsum(present) / len(present)
+
+
+def _ranked_labels(
+    targets: Sequence[Any], predictions: Sequence[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Give each item's rank for each class, which label it has, and whether it counts: (N, K) each.
+
+    Ranks rise with the score, because infinite scores are fair and scikit-learn refuses them; 0 is
+    for failed items. None where all have failed.
+    """
     _check_lengths(targets, predictions)
     scores_NK, read_N = _stacked(predictions)
     if scores_NK is None:
-        return 0.0
+        return None
     num_classes = scores_NK.shape[1]
-    # Ranks, because infinite scores are fair and scikit-learn refuses them; 0 is for failed items.
-    all_NK = np.zeros((len(targets), num_classes))
+    ranks_NK = np.zeros((len(targets), num_classes))
     for k in range(num_classes):
-        all_NK[read_N, k] = 1 + np.unique(scores_NK[:, k], return_inverse=True)[1]
+        ranks_NK[read_N, k] = 1 + np.unique(scores_NK[:, k], return_inverse=True)[1]
     truth_NK = np.zeros((len(targets), num_classes), dtype=bool)
+    counted_NK = np.ones((len(targets), num_classes), dtype=bool)
     for row, labels in enumerate(targets):
         for label in labels:
             if not 0 <= label < num_classes:
@@ -218,12 +276,9 @@ def _mean_average_precision(targets: Sequence[Any], predictions: Sequence[Any]) 
                     f"has {label}."
                 )
             truth_NK[row, label] = True
-    present = np.flatnonzero(truth_NK.any(axis=0))
-    if len(present) == 0:
-        raise DataError("Average precision must have one positive item at least, but has none.")
-    return math.fsum(
-        float(average_precision_score(truth_NK[:, k], all_NK[:, k])) for k in present
-    ) / len(present)
+        if isinstance(labels, Labels):
+            counted_NK[row, list(labels.uncounted)] = False
+    return ranks_NK, truth_NK, counted_NK
 
 
 TOP1 = Metric(name="top1", compute=_top1, per_item=_hits_top1, proportion=True)
@@ -243,3 +298,9 @@ MEAN_AVERAGE_PRECISION = Metric(
 )
 """Multi-label: average precision a class, averaged over classes with a positive (no interpolation).
 A failed item ranks last for every class: none of its labels is found. No interval is defined."""
+
+MAP_11 = Metric(name="map_11", compute=_mean_eleven_point_precision, level="class")
+"""Multi-label: the 11-point interpolated average precision of PASCAL VOC until 2009 (Everingham et
+al. 2010, section 4.2), averaged over classes with a positive. Items marked as not to be counted for
+a class (`rsbench.specs.Labels`) are neither right nor wrong there. A failed item ranks last for
+every class. No interval is defined."""

@@ -6,6 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from rsbench.errors import DataError
 from rsbench.metrics import (
+    MAP_11,
     MEAN_AVERAGE_PRECISION,
     MEAN_PER_CLASS,
     TOP1,
@@ -13,7 +14,7 @@ from rsbench.metrics import (
     evaluate_metric,
     fold_weights,
 )
-from rsbench.specs import Metric
+from rsbench.specs import Labels, Metric
 from rsbench.stats import wilson
 
 
@@ -50,6 +51,66 @@ def test_average_precision_by_hand() -> None:
     targets = [(0,), (), (0,), ()]
     scores = [np.array([value, 0.5]) for value in (0.9, 0.8, 0.7, 0.1)]
     assert MEAN_AVERAGE_PRECISION.compute(targets, scores) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def _voc_devkit_ap(scores: np.ndarray, truth: np.ndarray) -> float:
+    """VOCevalcls.m of the VOC 2007 development kit, line by line; truth is 1, -1, or 0: difficult.
+
+    Its recalls are compared with 0:0.1:1 in floats; here with what these are meant to be.
+    """
+    order = np.argsort(-scores)
+    true_positives = np.cumsum(truth[order] > 0)
+    false_positives = np.cumsum(truth[order] < 0)
+    recall = true_positives / (truth > 0).sum()
+    with np.errstate(invalid="ignore"):
+        precision = true_positives / (false_positives + true_positives)
+    total = 0.0
+    for tenth in range(11):
+        reached = precision[recall >= tenth / 10 - 1e-9]
+        total += (np.nanmax(reached) if reached.size else 0.0) / 11
+    return total
+
+
+def test_eleven_point_precision_is_the_voc_development_kits() -> None:
+    generator = np.random.default_rng(2)
+    truth = generator.choice([-1, 0, 1], p=[0.6, 0.15, 0.25], size=(80, 5))
+    scores = generator.random((80, 5))
+    targets = [
+        Labels(np.flatnonzero(row > 0).tolist(), uncounted=np.flatnonzero(row == 0).tolist())
+        for row in truth
+    ]
+
+    expected = np.mean([_voc_devkit_ap(scores[:, k], truth[:, k]) for k in range(5)])
+
+    assert MAP_11.compute(targets, list(scores)) == pytest.approx(expected, abs=1e-12)
+    # What is left out of account matters here: as plain negatives these items cost precision.
+    assert MAP_11.compute([tuple(each) for each in targets], list(scores)) < expected - 0.01
+
+
+def test_eleven_point_precision_by_hand() -> None:
+    # Positives at ranks 1 and 3 of 4: precision 1 up to recall 0.5 (6 points), then 2/3 (5 points).
+    targets = [(0,), (), (0,), ()]
+    scores = [np.array([value]) for value in (0.9, 0.8, 0.7, 0.1)]
+    assert MAP_11.compute(targets, scores) == pytest.approx((6 + 5 * 2 / 3) / 11)
+    # Ten positives at ranks 1 to 3 and 5 to 11: a recall of exactly 0.3 is reached at precision 1.
+    targets = [(0,), (0,), (0,), (), *[(0,)] * 7]
+    scores = [np.array([-float(place)]) for place in range(11)]
+    assert MAP_11.compute(targets, scores) == pytest.approx((4 + 7 * 10 / 11) / 11)
+
+
+def test_equal_scores_are_retrieved_together_whatever_their_order() -> None:
+    scores = [np.array([value]) for value in (0.5, 0.5, 0.5, 0.1)]
+    for targets in ([(0,), (), (), ()], [(), (), (0,), ()]):
+        assert MAP_11.compute(targets, scores) == pytest.approx(1 / 3)
+
+
+def test_eleven_point_precision_has_failed_items_last() -> None:
+    # By hand: the second positive is third of three.
+    scores = [np.array([0.1]), None, np.array([0.5])]
+    assert MAP_11.compute([(0,), (0,), ()], scores) == pytest.approx(2 / 3)
+    assert MAP_11.compute([(0,), ()], [None, None]) == 0
+    with pytest.raises(DataError, match="must have one positive item"):
+        MAP_11.compute([(), ()], [np.array([0.5]), np.array([0.1])])
 
 
 def test_a_failed_item_is_wrong_and_stays_in_the_count() -> None:
