@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from rsbench.data.annotated_layouts import ANNOTATED_LAYOUTS
 from rsbench.data.examples import FRAMES_PER_SECOND, Example, Writer, write_frames, write_media
 from rsbench.data.official_layouts import OFFICIAL_LAYOUTS
+from rsbench.data.picture_layouts import PICTURE_LAYOUTS
+from rsbench.data.vtab_layouts import VTAB_LAYOUTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,6 +155,8 @@ LAYOUTS: Mapping[str, Writer] = MappingProxyType(
         "csv file": write_csv_file,
         **OFFICIAL_LAYOUTS,
         **ANNOTATED_LAYOUTS,
+        **PICTURE_LAYOUTS,
+        **VTAB_LAYOUTS,
     }
 )
 """Writers by the layout's name."""

@@ -32,7 +32,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rsbench.data import annotated_layouts, examples, layouts, official_layouts
+from rsbench.data import (
+    annotated_layouts,
+    examples,
+    layouts,
+    official_layouts,
+    picture_layouts,
+    vtab_layouts,
+)
 from rsbench.data.examples import Example, SplitWord
 from rsbench.data.layouts import LAYOUTS
 from rsbench.digests import digest_file, digest_json
@@ -84,7 +91,7 @@ MIN_CONTRAST = 20.0
 the
 temple, motion can't be seen."""
 
-_LIBRARIES = ("av", "numpy", "pillow", "scikit-learn")
+_LIBRARIES = ("av", "numpy", "pillow", "scikit-learn", "scipy")
 """What writes the bytes of a sample: its version is part of the cache's name."""
 
 
@@ -313,7 +320,14 @@ def _cache_name(task: Task) -> str:
         arguments.append([repr(write.args), repr(sorted(write.keywords.items()))])
         write = write.func
     code = getattr(write, "__code__", None)
-    modules = (annotated_layouts, examples, layouts, official_layouts)
+    modules = (
+        annotated_layouts,
+        examples,
+        layouts,
+        official_layouts,
+        picture_layouts,
+        vtab_layouts,
+    )
     sources = {__file__, *(str(module.__file__) for module in modules)}
     sources.add(code.co_filename if code else __file__)
     parts = {

@@ -1,0 +1,106 @@
+"""Original files of PatchCamelyon: HDF5, one file of pictures and one of labels for each split.
+
+h5py is asked for when a file is read, and not before: who has the released folder needs none.
+
+Shape letters: N examples, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rsbench.data.files import RootGuard
+from rsbench.errors import DataError
+from rsbench.specs import Item
+
+from ._vtab import Found, Originals
+from ._vtab_order import Pool
+
+_WORDS: Mapping[Pool, str] = {"train": "train", "validation": "valid", "test": "test"}
+
+_ROWS_AT_ONCE = 1024
+"""Pictures that are unpacked together: 28 MB."""
+
+
+def _name(pool: Pool, kind: str) -> str:
+    return f"camelyonpatch_level_2_split_{_WORDS[pool]}_{kind}.h5"
+
+
+@contextmanager
+def _data_set(guard: RootGuard, folder: Path, pool: Pool, kind: str) -> Iterator[Any]:
+    """Open the data set "x" (N, H, W, C) or "y" (N, 1, 1, 1) of a split's file."""
+    path = guard.locate(_name(pool, kind), bases=[folder], where=str(folder))
+    if path is None:
+        raise DataError(f"{folder / _name(pool, kind)} must be there, and is not; unpack it there")
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(
+            f"{path.name} is HDF5, which must be read with h5py, and that is not installed: pip "
+            "install h5py"
+        ) from error
+    try:
+        with h5py.File(path, "r") as file:
+            found = file[kind] if isinstance(file.get(kind, getlink=True), h5py.HardLink) else None
+            # HDF5 can point to any other file.
+            if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+                raise DataError(f"{path} must hold the data set {kind!r} itself; fetch it again")
+            yield found
+    # What h5py makes of damaged bytes depends on where they lie.
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(f"{path} must be a whole HDF5 file: {error}; fetch it again") from error
+
+
+def _rows(data_set: Any, rows: Sequence[int]) -> npt.NDArray[Any]:  # noqa: ANN401 - h5py is untyped
+    """Read some rows, in the order asked, neighbours together."""
+    wanted = np.asarray(rows, np.int64)
+    order = np.argsort(wanted)
+    kept = np.empty((len(wanted), *data_set.shape[1:]), data_set.dtype)
+    breaks = np.flatnonzero(np.diff(wanted[order]) != 1) + 1
+    for run in np.split(order, breaks):
+        for start in range(0, len(run), _ROWS_AT_ONCE):
+            places = run[start : start + _ROWS_AT_ONCE]
+            first = int(wanted[places[0]])
+            kept[places] = data_set[first : first + len(places)]
+    return kept
+
+
+def _keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
+    with _data_set(guard, folder, pool, "y") as labels:
+        return [f"{_WORDS[pool]}_{number}" for number in range(len(labels))]
+
+
+def _find(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[str]) -> Found:
+    rows = [int(key.rpartition("_")[2]) for key in keys]
+    with _data_set(guard, folder, pool, "y") as data_set:
+        labels = _rows(data_set, rows).reshape(len(rows), -1)[:, 0]
+    with _data_set(guard, folder, pool, "x") as data_set:
+        is_colour = data_set.ndim == 4 and data_set.shape[-1] == 3
+        if data_set.dtype != np.uint8 or not is_colour or len(data_set) <= max(rows):
+            raise DataError(
+                f"{_name(pool, 'x')} must hold uint8 pictures (N, H, W, 3), one for each label; it "
+                f"holds {data_set.dtype} {data_set.shape}; fetch it again"
+            )
+        pictures_NHWC = _rows(data_set, rows)
+    items = [
+        Item(id=key, source=picture_HWC, target=int(label))
+        for key, picture_HWC, label in zip(keys, pictures_NHWC, labels, strict=True)
+    ]
+    return Found(items, [])
+
+
+PATCH_CAMELYON = Originals(
+    folders=("", "pcam", "patch_camelyon"),
+    markers=tuple(_name(pool, kind) for pool in _WORDS for kind in ("x", "y")),
+    num_keys={"train": 262_144, "validation": 32_768, "test": 32_768},
+    keys=_keys,
+    find=_find,
+)
+"""PatchCamelyon: ``camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5``, unpacked; its test
+takes 0.9 GB of memory."""

@@ -1,0 +1,31 @@
+"""VTAB-1k, structured: from which side a toy is seen, one of 18.
+
+Validation is the first half of smallNORB's test split, and the test is the second.
+"""
+
+from __future__ import annotations
+
+from ._vtab import VtabSet, vtab_task
+from ._vtab_arrays import smallnorb
+from ._vtab_order import Cut, Cuts
+
+TASK = vtab_task(
+    VtabSet(
+        name="vtab_smallnorb_label_azimuth",
+        data_set="smallnorb",
+        folders=("smallnorb_azi", "smallnorb_label_azimuth"),
+        classes=tuple(f"{20 * step} degrees" for step in range(18)),
+        num_test=12_150,
+        cuts=Cuts(Cut("train"), Cut("test"), Cut("test", 50)),
+        originals=(smallnorb("azimuth"),),
+    ),
+    title="VTAB-1k smallNORB, azimuth of the camera",
+    originals=(
+        "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small has the original; looked for are "
+        "smallnorb-5x46789x9x18x6x2x96x96-training-{dat,info}.mat and their like for testing, "
+        "unpacked."
+    ),
+    licence="for research (cs.nyu.edu/~ylclab/data/norb-v1.0-small)",
+    citation="LeCun et al., Learning Methods for Generic Object Recognition, CVPR 2004",
+    flip=False,
+)
