@@ -18,14 +18,13 @@ Suffixes are part of the grammar: ``TASK@sample`` is a task on its embedded samp
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +32,9 @@ from typing import Generic, Literal, TypeVar, cast
 
 from rsbench.digests import digest_bytes, digest_file
 from rsbench.errors import DuplicateNameError, PluginError, RsbenchError, UnknownNameError
+from rsbench.errors import suggest as suggest
 from rsbench.specs import Backbone, InputSpec, Protocol, Task
+from rsbench.suites import SAMPLE
 
 Kind = Literal["task", "backbone", "protocol"]
 Spec = Task | Backbone | Protocol
@@ -42,7 +43,6 @@ S = TypeVar("S", bound=Task | Backbone | Protocol, covariant=True)
 _PATH = re.compile(r"^(?P<path>.+\.py)(?::(?P<attribute>\w+))?$")
 LEAST_PIXELS = 8
 """Smallest side of an input."""
-_SAMPLE = "@sample"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +143,7 @@ def is_built_in(found: Found[Backbone]) -> bool:
 
 def split_sample(name: str) -> tuple[str, bool]:
     """Split ``kinetics400@sample`` into the task's name and whether its sample is meant."""
-    return (name.removesuffix(_SAMPLE), True) if name.endswith(_SAMPLE) else (name, False)
+    return (name.removesuffix(SAMPLE), True) if name.endswith(SAMPLE) else (name, False)
 
 
 def everything(
@@ -171,12 +171,6 @@ def everything(
             else:
                 works[name] = found
     return tuple(works[name] for name in sorted(works)), tuple(broken)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Give " Did you mean ...?" for a near miss, or the way to the list of names."""
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _find(kind: Kind, name: str) -> Found[Spec]:

@@ -3,7 +3,8 @@
 Everything is deterministic: resampling takes a seed, and no result depends on the order of items.
 
 References: E. B. Wilson 1927, JASA 22, 209-212 (score interval); B. Efron and R. Tibshirani 1993,
-An Introduction to the Bootstrap, chapter 13 (percentile interval).
+An Introduction to the Bootstrap, chapter 13 (percentile interval); G. Y. Zou, W. Huang, X. Zhang
+2009, Computational Statistics and Data Analysis 53, 1080-1085 (interval of a sum of estimates).
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ _DRAWS_AT_A_TIME = 4_000_000
 class Interval(NamedTuple):
     """Two ends of an interval."""
 
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A number with its interval."""
+
+    value: float
     low: float
     high: float
 
@@ -134,6 +143,36 @@ def paired_difference(
         gain_N, confidence=confidence, seed=seed, num_resamples=num_resamples
     )
     return PairedDifference(math.fsum(gain_N) / len(gain_N), low, high)
+
+
+def mean_of(estimates: Sequence[Estimate], *, clusters: Sequence[Hashable] = ()) -> Estimate:
+    """Give the unweighted mean of estimates with an interval made of theirs.
+
+    The distances of the estimates to the ends of their intervals add up in quadrature, each side by
+    itself (Zou, Huang, Zhang 2009): Wilson's and bootstrap intervals keep their lopsidedness.
+
+    Args:
+        estimates: One a data set, with intervals of one level.
+        clusters: What the estimates were made of, (N,): of equal ones nothing is known of how they
+            vary together, so their distances are added as if they always erred alike. Empty for
+            estimates that are independent.
+
+    Raises:
+        DataError: There are no estimates.
+    """
+    _require_examples(len(estimates))
+    named = list(clusters) if clusters else list(range(len(estimates)))
+    assert len(named) == len(estimates)
+    below: dict[Hashable, float] = {}
+    above: dict[Hashable, float] = {}
+    for cluster, each in zip(named, estimates, strict=True):
+        below[cluster] = below.get(cluster, 0.0) + each.value - each.low
+        above[cluster] = above.get(cluster, 0.0) + each.high - each.value
+    n = len(estimates)
+    value = math.fsum(each.value for each in estimates) / n
+    return Estimate(
+        value, value - math.hypot(*below.values()) / n, value + math.hypot(*above.values()) / n
+    )
 
 
 def mean_std(values: Sequence[float]) -> MeanStd:

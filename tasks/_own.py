@@ -175,7 +175,7 @@ def _load(read: Callable[[Path], OwnData], root: Path, split: str) -> Split:
                 "name one"
             )
         chosen = [item for item in data.items if item.split == split]
-        return _as_split(data, chosen, name=split, notes=_leaks(data))
+        return _as_split(data, chosen, name=split, fold_notes=_leaks(data))
     names = [f"{fold}:{role}" for fold in _fold_names() for role in ("train", "test")]
     if split not in names:
         raise DataError(
@@ -196,7 +196,7 @@ def _load(read: Callable[[Path], OwnData], root: Path, split: str) -> Split:
             "folds made without groups: if items of one person, place or source video lie on both "
             "sides, the score is too high"
         )
-    return _as_split(data, chosen, name=split, notes=notes)
+    return _as_split(data, chosen, name=split, fold_notes=notes)
 
 
 def _plan(data: OwnData) -> FoldPlan:
@@ -213,7 +213,7 @@ def _plan(data: OwnData) -> FoldPlan:
 
 
 def _as_split(
-    data: OwnData, chosen: Sequence[OwnItem], *, name: str, notes: Sequence[str]
+    data: OwnData, chosen: Sequence[OwnItem], *, name: str, fold_notes: Sequence[str]
 ) -> Split:
     index_of = {label: index for index, label in enumerate(data.classes)}
     items = tuple(
@@ -238,7 +238,8 @@ def _as_split(
         num_official=len(chosen),
         missing=missing,
         media=data.media,
-        notes=(*data.notes, *notes),
+        notes=data.notes,
+        fold_notes=tuple(fold_notes),
     )
 
 

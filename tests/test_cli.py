@@ -36,6 +36,11 @@ JSON_PAGE = ROOT / "docs" / "json.md"
 # Changing a word here breaks scripts of strangers; a new one is added to the list on purpose.
 WORDS = {
     "": ["--help", "--version"],
+    "cache": ["--help"],
+    "cache gc": [
+        *("--backbone", "--dry-run", "--help", "--json", "--task", "--to", "--unused"),
+    ],
+    "cache ls": ["--help", "--json"],
     "check": ["KIND", "NAME", "--data", "--help", "--json"],
     "check-reference": [
         *("BACKBONES", "WEIGHTS", "--batch-size", "--data", "--device", "--expect", "--help"),
@@ -64,15 +69,19 @@ WORDS = {
         *("--stride", "--threads", "--train", "--views", "--write"),
     ],
     "run": [
-        *("--again", "--backbone", "--batch-size", "--cache-clips", "--cropper", "--data"),
+        *("--again", "--allow-test-selection", "--backbone", "--batch-size", "--cache-clips"),
+        *("--cache-limit", "--cropper", "--cross-validate", "--data"),
         *("--device", "--dry-run"),
-        *("--folds", "--frames", "--help", "--json", "--keep-views-up-to", "--limit"),
+        *("--folds", "--frames", "--group-by", "--help", "--json", "--keep-views-up-to"),
+        "--limit",
         *("--max-failed", "--pixels"),
         *("--precision", "--protocol", "--results", "--sampler", "--seed", "--seeds", "--set"),
-        *("--stride", "--task", "--views", "--weights", "--workers"),
+        *("--stride", "--suite", "--task", "--views", "--weights", "--workers"),
     ],
     "show": ["NAME", "--help", "--json"],
-    "table": ["RESULTS", "--check", "--format", "--help", "--write"],
+    "table": [
+        *("RESULTS", "--check", "--format", "--help", "--ranked", "--suite", "--write"),
+    ],
     "views": ["RECORD", "--average", "--help", "--json", "--level", "--task", "--views"],
     "weights": ["--help"],
     "weights convert": ["SOURCE", "--backbone", "--help", "--to"],
@@ -202,7 +211,7 @@ def test_an_interrupt_is_said_and_has_the_shell_s_code(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- JSON for machines
 
-FREE_KEYS = {"metrics", "scores", "recipe", "ruler", "published_percent"}
+FREE_KEYS = {"groups", "metrics", "scores", "recipe", "ruler", "published_percent"}
 """Fields whose own keys are names of metrics, classes and numbers of a recipe."""
 
 
@@ -235,7 +244,9 @@ def _unlike(shown: Any, printed: Any, where: str = "") -> list[str]:
     return [] if both_numbers else [f"{where}: {type(printed).__name__}"]
 
 
-@pytest.mark.parametrize("heading", ["ls tasks", "ls backbones", "ls protocols", "ls results"])
+@pytest.mark.parametrize(
+    "heading", ["ls tasks", "ls backbones", "ls protocols", "ls suites", "ls results"]
+)
 def test_a_list_has_the_documented_shape(heading: str, here: Path) -> None:
     printed = json.loads(rsbench(*heading.split(), "--json").out)
 
@@ -318,6 +329,13 @@ def test_the_tables_are_printed_in_the_documented_shape(here: Path) -> None:
     assert set(shown["tables"][0]["rows"][0]) <= set(printed["tables"][0]["rows"][0])
 
 
+def test_a_ranking_is_printed_in_the_documented_shape(here: Path) -> None:
+    printed = json.loads(rsbench("table", "--ranked", "--format", "json").out)
+
+    assert printed["rankings"]
+    assert _unlike(_documented()["table --suite, table --ranked"], printed) == []
+
+
 # ---------------------------------------------------------------------------- run
 
 
@@ -388,7 +406,7 @@ def test_changing_the_recipe_gives_another_table_with_the_field_named(here: Path
     printed = rsbench("table").out
 
     assert answer.code == 0
-    assert printed.count("folder v1, test: linear_probe v2") == 2
+    assert printed.count("folder v1, test: linear_probe v3") == 2
     assert "recipe.held_out" in printed
 
 

@@ -44,7 +44,7 @@ def test_without_splits_there_are_five_folds_that_test_everything_once(tmp_path)
 
     assert len(folds) == 5
     assert sorted(ids) == sorted(row.split(",")[0] for row in _pairs())
-    assert any("without groups" in note for note in _split(path, "fold1:train").notes)
+    assert any("without groups" in note for note in _split(path, "fold1:train").fold_notes)
 
 
 def test_groups_are_never_split_and_then_nothing_warns(tmp_path):
@@ -54,7 +54,7 @@ def test_groups_are_never_split_and_then_nothing_warns(tmp_path):
     for fold in TASK.folds(path):
         train, test = (_split(path, name) for name in (fold.train, fold.test))
         assert not {item.group for item in train.items} & {item.group for item in test.items}
-        assert train.notes == ()
+        assert train.fold_notes == ()
 
 
 def test_a_split_column_is_obeyed(tmp_path):
@@ -69,7 +69,7 @@ def test_a_split_column_is_obeyed(tmp_path):
 def test_groups_on_both_sides_of_a_given_split_are_noted(tmp_path):
     path = _list(tmp_path, "path,label,split,group", "a.jpg,cat,train,ann", "b.jpg,cat,test,ann")
 
-    (note,) = _split(path, "test").notes
+    (note,) = _split(path, "test").fold_notes
 
     assert note.startswith("1 groups lie in several of the given splits, e.g. 'ann'")
 

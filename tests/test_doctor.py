@@ -59,6 +59,7 @@ def test_a_sound_machine_passes_every_question(
         "plug-ins: protocols",
         "data: config file",
         "data: names",
+        "data: digits",
         "weights",
         "decoder: H.264, B-frames, mp4",
         "disk: results",
@@ -115,8 +116,10 @@ def test_configured_data_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_no_configured_data_is_said_and_no_fault() -> None:
     checks = by_name(doctor.look_at_data())
 
-    assert list(checks) == ["data: config file", "data: names"]
+    # Digits come with a package, which is there.
+    assert list(checks) == ["data: config file", "data: names", "data: digits"]
     assert bad(checks.values()) == []
+    assert checks["data: digits"].detail == "899 of 899 official items in test"
     assert checks["data: names"].detail.startswith("no data is configured")
 
 

@@ -63,7 +63,9 @@ def test_folds_are_the_same_every_time(tmp_path):
 def test_folds_without_groups_warn_of_leaks(tmp_path):
     _classes(tmp_path)
 
-    assert any("made without groups" in note for note in TASK.load(tmp_path, "fold2:train").notes)
+    assert any(
+        "made without groups" in note for note in TASK.load(tmp_path, "fold2:train").fold_notes
+    )
 
 
 def test_a_class_with_one_item_is_refused_by_name(tmp_path):
@@ -102,7 +104,7 @@ def test_given_splits_are_obeyed(tmp_path, folders, fold):
     split = TASK.load(tmp_path, fold.test)
     assert split.classes == ("cat", "dog")
     assert all(id.startswith(f"{folders[-1]}/") for id in _ids(split))
-    assert not any("without groups" in note for note in split.notes)
+    assert not any("without groups" in note for note in split.fold_notes)
 
 
 def test_a_train_folder_alone_has_nothing_to_test_on(tmp_path):
@@ -141,7 +143,7 @@ def test_a_tested_class_without_train_items_is_noted(tmp_path):
     split = TASK.load(tmp_path, "test")
 
     assert split.classes[split.items[0].target] == "eel"
-    assert "1 classes have no train item, e.g. 'eel'" in split.notes
+    assert "1 classes have no train item, e.g. 'eel'" in split.fold_notes
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path):

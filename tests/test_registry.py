@@ -299,7 +299,7 @@ def test_a_broken_plug_in_is_reported_and_breaks_nothing_else(
 
 
 def test_the_command_line_lists_what_works_and_names_what_is_broken(packages: Packages) -> None:
-    packages.install("broken", kind="task", name="birds", source="import no_such_library_anywhere")
+    packages.install("broken", kind="task", name="fishes", source="import no_such_library_anywhere")
     program = (
         f"import sys; sys.path.insert(0, {str(packages.site)!r})\n"
         "from rsbench.cli import main; main(['ls', 'tasks'])\n"
@@ -308,7 +308,7 @@ def test_the_command_line_lists_what_works_and_names_what_is_broken(packages: Pa
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert done.returncode == 0
-    assert "kinetics400" in done.stdout and "birds" not in done.stdout
+    assert "kinetics400" in done.stdout and "fishes" not in done.stdout
     assert "left out task broken (broken:TASK)" in done.stderr
     assert "no_such_library_anywhere" in done.stderr
 

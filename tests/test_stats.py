@@ -7,7 +7,14 @@ import pytest
 from scipy import stats as scipy_stats
 
 from rsbench.errors import DataError
-from rsbench.stats import bootstrap_mean, mean_std, paired_difference, wilson
+from rsbench.stats import (
+    Estimate,
+    bootstrap_mean,
+    mean_of,
+    mean_std,
+    paired_difference,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (50, 100), (99, 100), (7, 7)])
@@ -131,3 +138,35 @@ def test_mean_and_deviation_are_numpys() -> None:
 
 def test_one_seed_has_no_deviation() -> None:
     assert mean_std([0.25]) == (0.25, None, 1)
+
+
+def test_the_interval_of_a_mean_gives_newcombe_s_interval_of_a_difference() -> None:
+    # R. G. Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10 (hybrid score):
+    # 56/70 - 48/80 is 0.0524 to 0.3339 and 9/10 - 3/10 is 0.1705 to 0.8090. A difference is twice
+    # the mean of one share and the other with its sign changed.
+    for (hits, n), (other_hits, other_n), published in (
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+    ):
+        low, high = wilson(other_hits, other_n)
+        both = [
+            Estimate(hits / n, *wilson(hits, n)),
+            Estimate(-other_hits / other_n, -high, -low),
+        ]
+        mean = mean_of(both)
+        assert (round(2 * mean.low, 4), round(2 * mean.high, 4)) == published
+
+
+def test_a_mean_of_independent_numbers_is_surer_than_each_and_of_copies_is_not() -> None:
+    # By hand: four alike with half width 1 give 1 / sqrt(4); as copies of one they give 1.
+    four = [Estimate(5.0, 4.0, 6.0)] * 4
+
+    assert mean_of(four) == Estimate(5.0, 4.5, 5.5)
+    assert mean_of(four, clusters=["same"] * 4) == Estimate(5.0, 4.0, 6.0)
+    # Two pairs of copies: 2 * sqrt(2) / 4 of half width.
+    assert mean_of(four, clusters=[0, 0, 1, 1]).high == pytest.approx(5 + math.sqrt(8) / 4)
+
+
+def test_a_mean_of_no_estimates_is_refused() -> None:
+    with pytest.raises(DataError, match="No examples, no score"):
+        mean_of([])

@@ -17,6 +17,7 @@ import click
 
 from rsbench import __version__
 from rsbench.cli import (
+    cache,
     data,
     doctor,
     listing,
@@ -74,6 +75,7 @@ for verb in (
     plugins.check,
     doctor.doctor,
     data.data,
+    cache.cache,
     weights.weights,
 ):
     commands.add_command(verb)

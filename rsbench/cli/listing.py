@@ -15,13 +15,14 @@ import click
 
 from rsbench.cli.options import RECORDS, RESULTS, examples
 from rsbench.cli.printing import bytes_in_words, print_columns, record_in_words, record_json
+from rsbench.suites import SUITES, Suite
 
 if TYPE_CHECKING:
     from rsbench.registry import Found, Kind
 
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
 
-WHAT = ("tasks", "backbones", "protocols", "samplers", "croppers", "results")
+WHAT = ("tasks", "backbones", "protocols", "suites", "samplers", "croppers", "results")
 """What can be listed."""
 
 WIDTH = 100
@@ -54,7 +55,7 @@ LEGEND = (
 @click.option("--pretrained", is_flag=True, help="Of backbones: their weights, a line each.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json: bool) -> None:
-    """List tasks, backbones, protocols, samplers, croppers or results.
+    """List tasks, backbones, protocols, suites, samplers, croppers or results.
 
     A plug-in that can't be imported is named at the end and breaks nothing else.
     """
@@ -62,6 +63,9 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
         raise click.UsageError(f"--pretrained is for `rsbench ls backbones`, not for ls {what}.")
     if what == "results":
         _list_results(results, as_json=as_json)
+        return
+    if what == "suites":
+        _list_suites(as_json=as_json)
         return
     if what in ("samplers", "croppers"):
         rows = _samplers_json() if what == "samplers" else _croppers_json()
@@ -97,6 +101,29 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
         click.echo(_timm_in_words())
     for each in broken:
         click.echo(f"rsbench: left out {each.kind} {each.origin}: {each.reason}", err=True)
+
+
+def _list_suites(*, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([_suite_json(suite) for suite in SUITES], indent=1))
+        return
+    lines = [
+        (suite.name, f"{len(suite.tasks)} tasks", ", ".join(suite.protocols), suite.title)
+        for suite in SUITES
+    ]
+    print_columns(lines)
+    click.echo("NAME@sample: the same on the embedded samples of its tasks")
+
+
+def _suite_json(suite: Suite) -> dict[str, Any]:
+    return {
+        "name": suite.name,
+        "title": suite.title,
+        "tasks": list(suite.tasks),
+        "protocols": list(suite.protocols),
+        "groups": {group: list(names) for group, names in suite.groups.items()},
+        "citation": suite.citation,
+    }
 
 
 def _samplers_json() -> list[dict[str, Any]]:
@@ -280,17 +307,20 @@ def _list_results(results: Path, *, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(name: str, as_json: bool) -> None:
-    """Show a task, backbone or protocol by name, or a record by its path."""
+    """Show a task, backbone, protocol or suite by name, or a record by its path."""
     if name.endswith(".json"):
         from rsbench.records import store
         from rsbench.records.schema import to_json
 
         click.echo(to_json(store.read(Path(name))), nl=False)
         return
-    rows = [_spec_json(found) | _more(found.spec) for found in _named(name)]
+    suites = [_suite_json(suite) for suite in SUITES if suite.name == name]
+    rows = suites or [_spec_json(found) | _more(found.spec) for found in _named(name)]
     if as_json:
         click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1, default=str))
         return
+    for row in suites:
+        row["groups"] = [f"{group}: {', '.join(names)}" for group, names in row["groups"].items()]
     for row in rows:
         print_columns(
             [
@@ -339,9 +369,10 @@ def _named(name: str) -> list[Found[Any]]:
     if faults:
         raise faults[0]
     known = [each.spec.name for kind in KINDS for each in everything(kind)[0]]
+    known += [suite.name for suite in SUITES]
     raise UnknownNameError(
-        f"No task, backbone, protocol or record is called {name!r}.{suggest(name, known)}"
-        " `rsbench ls tasks|backbones|protocols|results` lists them."
+        f"No task, backbone, protocol, suite or record is called {name!r}.{suggest(name, known)}"
+        " `rsbench ls tasks|backbones|protocols|suites|results` lists them."
     )
 
 

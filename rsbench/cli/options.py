@@ -48,3 +48,11 @@ def default_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def own_device(name: str) -> str:
+    """Give "cuda" the number of this process's GPU where torchrun has started several processes."""
+    from rsbench.data.team import local_rank
+
+    rank = local_rank()
+    return name if name != "cuda" or rank is None else f"cuda:{rank}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsbench.findings import kinds_in_words
+from rsbench.records.ruler import selected_on_test
 
 if TYPE_CHECKING:
     from rsbench.checks import Check
@@ -28,7 +29,8 @@ def record_in_words(record: RunRecord) -> str:
     if data.train_failed:
         failed += f", {len(data.train_failed)} unreadable left out of training"
     limit = "" if record.task.limit is None else f", limit {record.task.limit}"
-    return f"{', '.join(shown)} on {data.num_expected} items{failed}{limit}"
+    leaked = ", SELECTED ON THESE ITEMS" if selected_on_test(record.ruler) else ""
+    return f"{', '.join(shown)} on {data.num_expected} items{failed}{limit}{leaked}"
 
 
 def metric_in_words(
@@ -76,6 +78,7 @@ def record_json(record: RunRecord, path: Path) -> dict[str, Any]:
         "weights": record.weights.name,
         "protocol": record.protocol.name,
         "seed": record.seed,
+        "selected_on_test": selected_on_test(record.ruler),
         "metrics": {
             metric.name: {"value": metric.value, "low": metric.low, "high": metric.high}
             for metric in record.metrics

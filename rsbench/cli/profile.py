@@ -210,7 +210,8 @@ def _print_joined(results: Path, contents: Contents, *, as_json: bool) -> None:
     from rsbench.tables import build
 
     records = store.read_all(results)
-    rows = cost_tables.join(build(records), contents.costs)
+    tables = build(records)
+    rows = cost_tables.join(tables, contents.costs)
     if as_json:
         for row in rows:
             click.echo(json.dumps(cost_tables.joined_json(row, results=str(results))))
@@ -218,7 +219,7 @@ def _print_joined(results: Path, contents: Contents, *, as_json: bool) -> None:
         click.echo(grids.to_terminal(cost_tables.joined_grids(rows)), nl=False)
         if not rows:
             click.echo(f"{results} holds no records.")
-    _say_left_out(records.problems)
+    _say_left_out(tables.problems)
 
 
 def _say_left_out(problems: Sequence[str]) -> None:

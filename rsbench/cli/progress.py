@@ -64,7 +64,10 @@ def _line_reporter() -> Callable[[str, int, int], None]:
     def report(stage: str, done: int, total: int) -> None:
         nonlocal spoke
         now = time.monotonic()
-        start, done_before = began.setdefault(stage, (now, done))
+        start, done_before = began.get(stage, (now, done))
+        if done <= done_before:
+            # The stage begins, or begins again on other items.
+            start, done_before = began[stage] = (now, done)
         if done in (done_before, total) or now - spoke < SECONDS_BETWEEN_LINES:
             return
         spoke = now

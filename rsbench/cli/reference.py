@@ -287,6 +287,7 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
         "tasks": pair.task,
         "backbones": pair.backbone,
         "protocols": PROTOCOL,
+        "suite": None,
         "weights": pair.weights.name,
         "seed": None,
         "seeds": None,
@@ -298,11 +299,15 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
         "sampler": None,
         "cropper": None,
         "folds": None,
+        "cross_validate": None,
+        "group_by": None,
         "cache_clips": 0.0,
+        "cache_limit": None,
         "keep_views_up_to": 2.0,
         "max_failed": None,
         "precision": "float32",
         "again": False,
+        "allow_test_selection": False,
     }
     return requests_of({**words, **given})[0]
 

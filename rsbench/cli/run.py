@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rsbench.cli.grid import MOST_SEED, requests_of
+from rsbench.cli.grid import MOST_SEED, Grid, grid_of, say_left_out
 from rsbench.cli.options import FILE, RECORDS, RESULTS, examples
 from rsbench.cli.printing import (
     bytes_in_words,
@@ -22,37 +22,42 @@ from rsbench.cli.printing import (
     remarks_in_words,
 )
 from rsbench.cli.progress import reporter
-from rsbench.cli.tables import print_tables
+from rsbench.cli.tables import print_ranked, print_tables
 from rsbench.errors import RsbenchError
 
 if TYPE_CHECKING:
     from rsbench.cells import Cell, RunRequest
+    from rsbench.cli.grid import Grid
+    from rsbench.data.team import Team
     from rsbench.estimate import Estimate
     from rsbench.runner import Finished
     from rsbench.specs import Reading
+    from rsbench.suites import Suite
 
 
 @click.command(
     epilog=examples(
         "rsbench run --task kinetics400",
         "rsbench run --task folder --data DIR --backbone resnet_rs_50,./net.py:build --seeds 0,1,2",
+        "rsbench run --suite offline --backbone efficientnet_lite_0,efficientnet_lite_1"
+        " --weights pretrained",
     )
 )
-@click.option("--task", "tasks", required=True, help="Task, or several by commas; or ./mine.py.")
+@click.option("--task", "tasks", help="Task, or several by commas; or ./mine.py.")
+@click.option("--suite", help="Instead of --task: offline, kornblith12, ... (ls suites).")
 @click.option("--backbone", "backbones", help="Backbone, or several by commas; or ./net.py:build.")
 @click.option(
     "--protocol",
     "protocols",
-    default="linear_probe",
-    show_default=True,
-    help="Protocol, or several by commas.",
+    help="Protocol, or several by commas.  [default: linear_probe, or the suite's]",
 )
-@click.option("--data", type=FILE, help="Folder (or CSV) of the data set.")
+@click.option("--data", type=FILE, help="Folder (or CSV) of the data; of a suite, a folder a task.")
 @click.option(
     "--weights",
     default="none",
     show_default=True,
-    help="none, pretrained, a known name, a file or a finetune's record; inflate:... in 3D.",
+    help="none, pretrained, a known name, a file or a finetune's record; inflate:... in 3D."
+    " One for all, or one a backbone by commas.",
 )
 @click.option("--seed", type=click.IntRange(0, MOST_SEED), help="One seed.  [default: 0]")
 @click.option("--seeds", help="Several by commas, instead of --seed: 0,1,2.")
@@ -65,6 +70,12 @@ if TYPE_CHECKING:
 @click.option("--sampler", help="By which clips are cut: psf, mmaction2, ... (ls samplers).")
 @click.option("--cropper", help="By which crops are cut: psf, mmaction2, ... (ls croppers).")
 @click.option("--folds", help="Official splits or folds by commas, such as split1; else all.")
+@click.option(
+    "--cross-validate",
+    metavar="K|groups",
+    help="K folds, or one a group, instead of the task's own splits.",
+)
+@click.option("--group-by", metavar="REGEX", help="Take groups from ids, such as '^(seq[0-9]+)_'.")
 @click.option(
     "--keep-views-up-to",
     type=click.FloatRange(min=0),
@@ -92,6 +103,12 @@ if TYPE_CHECKING:
     help="Keep so many GiB of decoded test clips for other runs.  [default: none]",
 )
 @click.option(
+    "--cache-limit",
+    type=click.FloatRange(min=0),
+    metavar="GIB",
+    help="Keep no more than this of features; the rest is computed each time.  [default: no limit]",
+)
+@click.option(
     "--precision",
     type=click.Choice(["float32", "bf16", "fp16"]),
     default="float32",
@@ -101,17 +118,57 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would run, and its size; run nothing.")
 @click.option("--again", is_flag=True, help="Run even if the same run is finished.")
 @click.option(
+    "--allow-test-selection",
+    is_flag=True,
+    help="Select settings on the test set, to show the leak; tables leave the record out.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a finished cell, a line each."
 )
 def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, taken apart below
     """Run backbones on tasks under protocols, and leave one record each.
 
-    A task without configured data runs on its embedded sample and says so.
+    A task without configured data runs on its embedded sample and says so; of a suite it is left
+    out, and said. A suite ends with one table of ranked backbones.
     """
-    code = 0
+    from rsbench.data.team import joined
+
+    with joined() as team:
+        if team is None:
+            return _run_grid(grid_of(words), words)
+        if not team.leads:
+            return _help_grid(words, team)
+        try:
+            return _run_grid(grid_of(words), words, team=team)
+        finally:
+            team.dismiss()
+
+
+def _help_grid(words: dict[str, Any], team: Team) -> int:
+    """Help the first process of those that torchrun started, without a word."""
+    from rsbench.runner import assist
+
+    try:
+        requests = grid_of(words).requests
+    except RsbenchError:
+        # The first process meets the same fault and says it, or sends an order, which fails there.
+        requests = ()
+    assist(requests, team)
+    return 0
+
+
+def _run_grid(grid: Grid, words: dict[str, Any], *, team: Team | None = None) -> int:
+    from rsbench.data.team import Helpers
+
+    code = say_left_out(grid)
     finished = []
     said: set[str] = set()
-    requests = requests_of(words)
+    requests = [
+        request
+        if team is None
+        else dataclasses.replace(request, helpers=Helpers(team=team, cell=number))
+        for number, request in enumerate(grid.requests)
+    ]
     for request in requests:
         try:
             if words["dry_run"]:
@@ -129,7 +186,10 @@ def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, t
                 said.add(str(error))
                 _report_cell(request, error)
     if finished and not words["as_json"]:
-        _print_tables_of(finished, words["results"])
+        _print_tables_of(finished, words["results"], suite=grid.suite)
+        if grid.faults:
+            names = ", ".join(backbone for backbone, _ in grid.faults)
+            click.echo(f"  Left out of this run: {names}, as said at its beginning.")
     return code
 
 
@@ -240,10 +300,21 @@ def _estimate_lines(size: Estimate) -> list[str]:
     return [
         f"would run: {size.num_train} train and {size.num_test} test items, {size.num_views} views",
         f"reads {bytes_in_words(size.media_bytes)} of media",
-        f"cache: {bytes_in_words(size.cache_bytes)} of features",
+        _cache_line(size),
         *_view_lines(size),
         f"time: {time}",
     ]
+
+
+def _cache_line(size: Estimate) -> str:
+    """Say what the cache would keep, and whether a limit leaves room for it."""
+    line = f"cache: {bytes_in_words(size.cache_bytes)} of features"
+    if size.cache_room_bytes is None or size.cache_bytes <= size.cache_room_bytes:
+        return line
+    return (
+        f"{line}, and --cache-limit leaves room for {bytes_in_words(size.cache_room_bytes)}: the"
+        " rest is not kept, and the next run computes it again"
+    )
 
 
 def _view_lines(size: Estimate) -> list[str]:
@@ -259,12 +330,21 @@ def _view_lines(size: Estimate) -> list[str]:
     ]
 
 
-def _print_tables_of(finished: Sequence[Finished], results: Path) -> None:
+def _print_tables_of(
+    finished: Sequence[Finished], results: Path, *, suite: Suite | None = None
+) -> None:
     """Print the tables that the finished cells stand in, with the rows that were there before."""
     from rsbench.records import store
-    from rsbench.records.ruler import ruler_digest
+    from rsbench.records.ruler import ruler_digest, selected_on_test
 
+    if all(selected_on_test(each.record.ruler) for each in finished):
+        click.echo("Selected on the test set: no table shows this.")
+        return
     contents = store.read_all(results)
     wanted = {ruler_digest(each.record.ruler) for each in finished}
     shown = [each for each in contents.records if ruler_digest(each.record.ruler) in wanted]
-    print_tables(store.Contents(tuple(shown), contents.problems), "terminal")
+    contents = store.Contents(tuple(shown), contents.problems)
+    if suite is None:
+        print_tables(contents, "terminal")
+    else:
+        print_ranked(contents, "terminal", suite=suite)

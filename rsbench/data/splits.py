@@ -92,6 +92,35 @@ def stratified_folds(
     return FoldPlan(fold_of=fold_of, notes=tuple(notes))
 
 
+def group_folds(
+    targets: Sequence[Any], groups: Sequence[str], *, names: Sequence[str] = ()
+) -> FoldPlan:
+    """Leave each group out in its turn.
+
+    Args:
+        targets: (N,) class indices.
+        groups: (N,) the group of each item.
+        names: Class names, for messages.
+
+    Returns:
+        The fold of each row: the place of its group among all groups, sorted. The notes name
+        classes that one group alone has.
+
+    Raises:
+        DataError: There are fewer than two groups.
+    """
+    places = {group: place for place, group in enumerate(sorted(set(groups)))}
+    if len(places) < 2:
+        raise DataError(
+            f"leaving one group out needs at least 2 groups, there is {len(places)}; take other"
+            " groups, or give a number of folds"
+        )
+    fold_of = tuple(places[group] for group in groups)
+    return FoldPlan(
+        fold_of=fold_of, notes=tuple(_untrained(_strata(targets), fold_of, names=names))
+    )
+
+
 def hold_out(
     targets: Sequence[Any],
     groups: Sequence[str | None] | None,

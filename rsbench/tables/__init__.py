@@ -7,10 +7,23 @@ import sys
 from typing import Literal, get_args
 
 from rsbench.errors import UnknownNameError
-from rsbench.tables.markdown import readme, to_markdown
+from rsbench.tables.markdown import ranking_to_markdown, readme, to_markdown
+from rsbench.tables.ranked_layout import lay_out_ranking
+from rsbench.tables.ranking import Ranking, Rankings, rank
 from rsbench.tables.table import Table, Tables, build
 
-__all__ = ["Form", "Table", "Tables", "build", "readme", "render"]
+__all__ = [
+    "Form",
+    "Ranking",
+    "Rankings",
+    "Table",
+    "Tables",
+    "build",
+    "rank",
+    "readme",
+    "render",
+    "render_ranking",
+]
 
 Form = Literal["terminal", "markdown", "csv", "latex", "json"]
 """What a table can be drawn as."""
@@ -32,8 +45,7 @@ def render(tables: Tables, form: str) -> str:
     if form == "terminal":
         from rsbench.tables.terminal import to_terminal
 
-        width = shutil.get_terminal_size(fallback=(120, 24)).columns
-        return to_terminal(tables, width=width, styled=sys.stdout.isatty())
+        return to_terminal(tables, width=_width(), styled=sys.stdout.isatty())
     if form == "markdown":
         return to_markdown(tables)
     if form == "latex":
@@ -46,4 +58,42 @@ def render(tables: Tables, form: str) -> str:
         return machine.to_csv(tables)
     if form == "json":
         return machine.to_json(tables)
-    raise UnknownNameError(f"No form {form!r} of a table; there are {', '.join(get_args(Form))}.")
+    raise _unknown(form)
+
+
+def render_ranking(rankings: Rankings, form: str) -> str:
+    """Draw rankings in one form, ending with a newline; see `render`.
+
+    Args:
+        rankings: What `rank` gave.
+        form: One of `Form`.
+
+    Raises:
+        UnknownNameError: There is no such form.
+    """
+    layouts = [lay_out_ranking(each) for each in rankings.rankings]
+    if form == "terminal":
+        from rsbench.tables.terminal import ranking_to_terminal
+
+        return ranking_to_terminal(layouts, width=_width(), styled=sys.stdout.isatty())
+    if form == "markdown":
+        return ranking_to_markdown(layouts, rankings.problems)
+    if form == "latex":
+        from rsbench.tables.latex import layouts_to_latex
+
+        return layouts_to_latex(layouts)
+    from rsbench.tables import ranked_machine
+
+    if form == "csv":
+        return ranked_machine.ranking_to_csv(rankings)
+    if form == "json":
+        return ranked_machine.ranking_to_json(rankings)
+    raise _unknown(form)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size(fallback=(120, 24)).columns
+
+
+def _unknown(form: str) -> UnknownNameError:
+    return UnknownNameError(f"No form {form!r} of a table; there are {', '.join(get_args(Form))}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rsbench.tables.layout import Layout, clean, lay_out, unlike_sentence
 from rsbench.tables.table import Tables
@@ -27,7 +28,12 @@ _SPECIAL = {
 
 def to_latex(tables: Tables) -> str:
     """Give each table as a LaTeX table environment; names from records are escaped."""
-    return "\n".join(_environment(lay_out(table)) for table in tables.tables)
+    return layouts_to_latex([lay_out(table) for table in tables.tables])
+
+
+def layouts_to_latex(layouts: Sequence[Layout]) -> str:
+    """Give each layout as a LaTeX table environment; names from records are escaped."""
+    return "\n".join(map(_environment, layouts))
 
 
 def escape(text: str) -> str:

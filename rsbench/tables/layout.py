@@ -22,9 +22,12 @@ class Text(NamedTuple):
     main: str
     detail: str = ""
     """Stands behind or below it: an interval."""
+    more: str = ""
+    """Stands behind or below both: what it cost."""
 
     def __str__(self) -> str:
-        return f"{self.main} [{self.detail}]" if self.detail else self.main
+        interval = f" [{self.detail}]" if self.detail else ""
+        return f"{self.main}{interval}" + (f"; {self.more}" if self.more else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +87,7 @@ def lay_out(table: Table) -> Layout:
         texts += [Text(f"{row.frames}x{row.stride}x{row.pixels}")]
         texts += [Text(entry.text(row)) for entry in varying]
         texts += [
-            _metric(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)
+            metric_text(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)
         ]
         if compared:
             texts.append(_difference(row, table.columns[0], is_first=row is table.rows[0]))
@@ -119,9 +122,20 @@ def _title(table: Table) -> str:
     if "cropper" in table.ruler:  # Left out where it is the default.
         views += f" by {table.ruler['cropper']}"
     return (
-        f"{table.task} v{table.task_version}, {table.split}: {table.protocol} "
+        f"{table.task} v{table.task_version}, {table.split}{_folding(table)}: {table.protocol} "
         f"v{table.protocol_version} ({table.sampler}, {views})"
     )
+
+
+def _folding(table: Table) -> str:
+    """Say how folds were made that are not the task's own."""
+    said = []
+    if "cross_validate" in table.ruler:
+        by_group = table.ruler["cross_validate"] == "groups"
+        said.append("each group left out in turn" if by_group else "cross-validated")
+    if "group_by" in table.ruler:
+        said.append(f"groups by {table.ruler['group_by']}")
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _backbone(row: Row) -> str:
@@ -166,7 +180,8 @@ def _metric_header(column: Column) -> str:
     return column.metric + unit + ("" if column.higher_is_better else " (lower is better)")
 
 
-def _metric(cell: Cell | None, column: Column) -> Text:
+def metric_text(cell: Cell | None, column: Column) -> Text:
+    """Give a number with its spread over seeds, its folds and its interval."""
     if cell is None:
         return Text("-")
     spread = "" if cell.std is None else f" ± {_number(cell.std, column)}"
@@ -181,14 +196,27 @@ def _metric(cell: Cell | None, column: Column) -> Text:
 def _difference(row: Row, column: Column, *, is_first: bool) -> Text:
     if row.difference is None:
         return Text("first" if is_first else "-")
-    value, low, high = (_number(number, column) for number in row.difference)
+    return _signed(*(_number(number, column) for number in row.difference))
+
+
+def difference_text(difference: tuple[float, float, float]) -> Text:
+    """Give a difference of shares with its interval, in percentage points."""
+    return _signed(*(percent(number) for number in difference))
+
+
+def _signed(value: str, low: str, high: str) -> Text:
     return Text(value if value.startswith("-") else f"+{value}", f"{low}, {high}")
 
 
 def _number(value: float, column: Column) -> str:
     if not column.percent:
         return f"{value:.4g}"
-    shown = f"{100 * value:.{column.decimals}f}"
+    return percent(value, decimals=column.decimals)
+
+
+def percent(share: float, *, decimals: int = 1) -> str:
+    """Give a share in percent, without a sign before zero."""
+    shown = f"{100 * share:.{decimals}f}"
     return shown.removeprefix("-") if float(shown) == 0 else shown
 
 

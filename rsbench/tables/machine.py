@@ -81,7 +81,7 @@ def to_csv(tables: Tables) -> str:
         for row in table.rows:
             for place, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
                 values = _line(table, row, cell, column, headline=place == 0)
-                writer.writerow([_safe(values[header]) for header in _HEADERS])
+                writer.writerow([safe(values[header]) for header in _HEADERS])
     return stream.getvalue()
 
 
@@ -132,7 +132,8 @@ def _line(
     return {header: content.get(header) for header in _HEADERS}
 
 
-def _safe(value: object) -> object:
+def safe(value: object) -> object:
+    """Give what CSV may hold: no formula, nothing for None."""
     if not isinstance(value, str):
         return "" if value is None else value
     text = clean(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rsbench.records.store import Contents
 from rsbench.tables.layout import Layout, clean, lay_out, unlike_sentence
@@ -22,11 +23,24 @@ def to_markdown(tables: Tables) -> str:
 
     Names from records are escaped: they can neither break the table nor become markup.
     """
-    sections = [_section(lay_out(table)) for table in tables.tables]
-    if tables.problems:
-        lines = "\n".join(f"- {escape(problem)}" for problem in tables.problems)
-        sections.append(f"## Left out\n\n{lines}\n")
+    return _page([_section(lay_out(table)) for table in tables.tables], tables.problems)
+
+
+def _page(sections: list[str], problems: Sequence[str]) -> str:
+    if problems:
+        lines = "\n".join(f"- {escape(problem)}" for problem in problems)
+        sections = [*sections, f"## Left out\n\n{lines}\n"]
     return "\n".join(sections) if sections else "No results yet.\n"
+
+
+def ranking_to_markdown(layouts: Sequence[Layout], problems: Sequence[str]) -> str:
+    """Give rankings as markdown, each under a heading of the second level.
+
+    Args:
+        layouts: What `rsbench.tables.ranked_layout.lay_out_ranking` gave, one a ranking.
+        problems: Lines on files that are in none.
+    """
+    return _page([_section(layout) for layout in layouts], problems)
 
 
 def readme(contents: Contents) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -35,6 +37,37 @@ def to_terminal(tables: Tables, *, width: int, styled: bool) -> str:
     return captured.get()
 
 
+def ranking_to_terminal(layouts: Sequence[Layout], *, width: int, styled: bool) -> str:
+    """Give rankings as text for a terminal: what does not fit beside each other goes below.
+
+    Args:
+        layouts: What `rsbench.tables.ranked_layout.lay_out_ranking` gave, one a ranking.
+        width: Letters in a line.
+        styled: Whether to put in the escape codes for colour and weight.
+    """
+    console = Console(file=io.StringIO(), width=width, force_terminal=styled, highlight=False)
+    with console.capture() as captured:
+        if not layouts:
+            console.print("No results yet.")
+        for layout in layouts:
+            _print_layout(_rank_before_name(layout), console, columns=_columns_in(width))
+    return captured.get()
+
+
+def _rank_before_name(layout: Layout) -> Layout:
+    """Write "1. NAME" in the first column: on a terminal names share it."""
+    rows = tuple(
+        (Text(f"{row[0]}. {row[1]}" if str(row[0]) != "-" else str(row[1])), *row[2:])
+        for row in layout.rows
+    )
+    return replace(layout, headers=layout.headers[1:], numeric=layout.numeric[1:], rows=rows)
+
+
+def _columns_in(width: int) -> int:
+    """Say how many columns of numbers stand beside the names."""
+    return max((width - _NAME_WIDTH - 2) // (_HEADER_WIDTH + 2), 1)
+
+
 def _print(tables: Tables, console: Console) -> None:
     if not tables.tables:
         console.print("No results yet.")
@@ -42,21 +75,24 @@ def _print(tables: Tables, console: Console) -> None:
         _print_layout(lay_out(table), console)
 
 
-def _print_layout(layout: Layout, console: Console) -> None:
+def _print_layout(layout: Layout, console: Console, *, columns: int | None = None) -> None:
     console.print()
     console.print(Styled(layout.title, style="bold"))
     if layout.unlike:
         console.print(Styled(unlike_sentence(layout), style="yellow"))
     if layout.caption:
         console.print(Styled(layout.caption, style="bold yellow"))
-    console.print(_grid(layout))
+    num_names = layout.numeric.index(True)
+    numbers = range(num_names, len(layout.headers) - 1)
+    for start in range(0, len(numbers), columns or len(numbers)):
+        console.print(_grid(layout, numbers[start : start + (columns or len(numbers))]))
     for remark in layout.remarks:
         style = "yellow" if remark.startswith("Warning") else "dim"
         console.print(Padding(Styled(remark, style=style), (0, 0, 0, 2)))
 
 
-def _grid(layout: Layout) -> Grid:
-    """Draw the table; all that names or marks a row shares its first column, line below line."""
+def _grid(layout: Layout, numbers: Sequence[int]) -> Grid:
+    """Draw columns of numbers; all that names or marks a row is in the first, line below line."""
     num_names = layout.numeric.index(True)
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column(
@@ -64,13 +100,27 @@ def _grid(layout: Layout) -> Grid:
         min_width=min(_NAME_WIDTH, max(len(row[0].main) for row in layout.rows)),
         overflow="fold",
     )
-    for header in layout.headers[num_names:-1]:
-        wrapped = "\n".join(textwrap.wrap(header, _HEADER_WIDTH))
+    for header in (layout.headers[place] for place in numbers):
+        wrapped = "\n".join(_wrapped(header))
         grid.add_column(Styled(wrapped), justify="right", overflow="fold")
     for row in layout.rows:
         names = [text.main for text in row[:num_names]]
-        grid.add_row(_name(names, row[-1].main), *(_styled(text) for text in row[num_names:-1]))
+        grid.add_row(_name(names, row[-1].main), *(_styled(row[place]) for place in numbers))
     return grid
+
+
+def _wrapped(header: str) -> list[str]:
+    """Break a header between its words, and words that are too long at an underscore or an @."""
+    lines: list[str] = []
+    for line in textwrap.wrap(header, _HEADER_WIDTH, break_long_words=False):
+        begun = ""
+        for part in re.findall(r"@?[^_@]+_?|.", line):
+            if begun and len(begun) + len(part) > _HEADER_WIDTH:
+                lines.append(begun)
+                begun = ""
+            begun += part
+        lines.append(begun)
+    return lines
 
 
 def _name(texts: Sequence[str], marks: str) -> Styled:
@@ -85,4 +135,6 @@ def _styled(text: Text) -> Styled:
     styled = Styled(text.main)
     if text.detail:
         styled.append(f"\n[{text.detail}]", style="dim")
+    if text.more:
+        styled.append(f"\n{text.more}", style="dim")
     return styled

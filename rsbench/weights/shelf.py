@@ -12,7 +12,6 @@ installed Python package stay there.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 
 from rsbench.atomic import write_atomically
 from rsbench.errors import WeightsError
+from rsbench.packaged import packaged_file
 from rsbench.specs import Backbone, Weights, WeightsFormat
 
 SUFFIXES: Mapping[WeightsFormat, str] = {
@@ -151,15 +151,7 @@ def package_file(weights: Weights) -> Path | None:
     Returns:
         The file, or None where the weights are in no package or the package is not installed.
     """
-    if weights.package is None:
-        return None
-    distribution, _, inside = weights.package.partition(":")
-    try:
-        found = importlib.metadata.distribution(distribution).locate_file(inside)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    path = Path(str(found))
-    return path if path.is_file() else None
+    return None if weights.package is None else packaged_file(weights.package)
 
 
 def address(weights: Weights, *, mirror: str | None = None) -> str | None:
