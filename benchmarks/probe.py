@@ -226,7 +226,7 @@ def objectives(world: World, cs: Sequence[float], answers: Sequence[Answer]) -> 
                 weight_KD=each.weight_KD.astype(np.float64),
                 bias_K=each.bias_K.astype(np.float64),
                 num_iterations=0,
-                converged=True,
+                ended="gap",
                 relative_gap=0.0,
                 gradient_norm=0.0,
             ),

@@ -14,6 +14,7 @@ import scipy.optimize
 from scipy.special import softmax
 
 from rsbench.errors import DataError, RsbenchError
+from rsbench.probes import one_vs_rest
 from rsbench.probes.logistic import (
     Solution,
     fit_path,
@@ -103,7 +104,7 @@ def test_the_objective_is_the_one_written_at_the_top() -> None:
         weight_KD=np.array([[3.0, 0.0], [0.0, 4.0]]),
         bias_K=np.zeros(2),
         num_iterations=0,
-        converged=True,
+        ended="gap",
         relative_gap=0.0,
         gradient_norm=0.0,
     )
@@ -180,6 +181,56 @@ def test_features_that_are_not_finite_are_an_error() -> None:
 
     with pytest.raises(RsbenchError, match="1 of 10 examples"):
         _solve(features, labels, num_classes=2, cs=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("cs", "message"),
+    [
+        ([], "cs must hold at least one strength"),
+        ([1.0, 0.0], "Each C must be .* one was 0"),
+        ([-1.0], "one was -1"),
+        ([np.inf], "one was inf"),
+        ([np.nan], "one was nan"),
+    ],
+)
+def test_strengths_out_of_range_are_named(cs: list[float], message: str) -> None:
+    features, labels = _blobs(10, 3, 2)
+
+    with pytest.raises(RsbenchError, match=message):
+        _solve(features, labels, num_classes=2, cs=cs)
+    with pytest.raises(RsbenchError, match=message):
+        next(
+            one_vs_rest.fit_path(
+                features, labels[:, None] == [[0, 1]], cs=cs, tolerance=1e-6, max_iterations=9
+            )
+        )
+
+
+@pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
+def test_a_device_that_is_not_there_is_named_in_one_line(device: str) -> None:
+    features, labels = _blobs(10, 3, 2)
+    fits = fit_path(
+        features,
+        labels,
+        num_classes=2,
+        cs=[1.0],
+        tolerance=1e-6,
+        max_iterations=9,
+        device=device,
+    )
+
+    with pytest.raises(RsbenchError, match=f"it was '{device}'") as caught:
+        next(fits)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e308])
+def test_features_whose_squares_are_no_numbers_are_refused(scale: float) -> None:
+    features, labels = _blobs(10, 3, 2)
+    largest = features / np.abs(features).max()
+
+    with pytest.raises(RsbenchError, match="away from their mean"):
+        _solve(largest * scale, labels, num_classes=2, cs=[1.0])
 
 
 def test_what_did_not_converge_is_recorded_and_does_not_warn() -> None:

@@ -95,10 +95,31 @@ def test_a_solution_at_a_gap_has_converged_and_one_that_ran_out_has_not() -> Non
 
     assert short.num_iterations == 3
     assert not short.converged
+    assert short.ended == "iterations"
     assert short.relative_gap > 1e-8
     assert enough.converged
+    assert enough.ended == "gap"
     assert enough.relative_gap <= 1e-8
     assert enough.gradient_norm < short.gradient_norm
+
+
+def test_what_float64_can_not_prove_ended_by_rounding() -> None:
+    # The bound divides the gradient's rounding by a strength of next to nothing.
+    features, labels = _world(90, 7, 3)
+
+    (fit,) = fit_path(
+        features, labels, num_classes=3, cs=[1e16], tolerance=1e-7, max_iterations=1000
+    )
+
+    assert fit.ended == "rounding"
+    assert not fit.converged
+    assert fit.num_iterations < 1000
+    # And yet it is as good as one of a strength that makes no difference any more.
+    (proven,) = fit_path(
+        features, labels, num_classes=3, cs=[1e12], tolerance=1e-7, max_iterations=1000
+    )
+    theirs = objective(replace(proven, c=1e16), features, labels)
+    assert objective(fit, features, labels) == pytest.approx(theirs, rel=1e-7)
 
 
 @pytest.mark.parametrize("max_iterations", [1, 4])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def _theirs(features: np.ndarray, labels: np.ndarray, c: float) -> Solution:
         weight_KD=weight,
         bias_K=bias,
         num_iterations=0,
-        converged=True,
+        ended="gap",
         relative_gap=0.0,
         gradient_norm=0.0,
     )
@@ -188,6 +189,29 @@ def test_many_classes_go_one_strength_after_another_to_the_same_optimum(
         assert other.converged
         assert objective(other, features, labels) == pytest.approx(
             objective(one, features, labels), rel=2e-7
+        )
+
+
+@pytest.mark.parametrize("num_classes", [40, 300], ids=["matrix", "diagonal"])
+@pytest.mark.parametrize("cs", [[1.0], [1e-2, 1.0], [100.0]], ids=["alone", "far apart", "weak"])
+def test_few_examples_of_many_classes_are_solved_from_anywhere(
+    num_classes: int, cs: list[float]
+) -> None:
+    # A class of four examples that all saturate has no second derivative, and yet a slope.
+    generator = np.random.default_rng(0)
+    labels = np.concatenate(
+        [np.arange(num_classes), generator.integers(0, num_classes, 3 * num_classes)]
+    )
+    centres = 0.7 * generator.normal(size=(num_classes, 64))
+    features = centres[labels] + generator.normal(size=(len(labels), 64))
+
+    for ours in _ours(features, labels, cs):
+        model = LogisticRegression(C=ours.c, tol=1e-7, max_iter=5000).fit(features, labels)
+        theirs = replace(ours, weight_KD=model.coef_, bias_K=model.intercept_)
+        assert ours.converged
+        assert ours.num_iterations < 150
+        assert objective(ours, features, labels) == pytest.approx(
+            objective(theirs, features, labels), rel=1e-5
         )
 
 

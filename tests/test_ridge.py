@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.linalg import lstsq
 from sklearn.linear_model import Ridge as RidgeOfScikitLearn
 
 from rsbench.errors import DataError, RsbenchError
@@ -104,6 +105,27 @@ def test_a_huge_strength_leaves_no_class_and_a_tiny_one_fits_the_examples() -> N
 
     assert np.abs(huge.scores(features)).max() < 1e-20
     np.testing.assert_allclose(tiny.scores(features), 2 * np.eye(3)[labels] - 1, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("num_examples", [20, 60])
+@pytest.mark.parametrize("strength", [1e-12, 1e-300])
+def test_repeated_columns_of_next_to_no_strength_have_the_least_weights(
+    num_examples: int, strength: float
+) -> None:
+    # The limit for strengths toward 0 is the fit of least weights: scipy's lstsq.
+    features, labels = _blobs(num_examples, 9, 3)
+    repeated = np.repeat(features, 3, axis=1)
+
+    found = solve(repeated, labels, num_classes=3, strength=strength)
+
+    x = repeated.astype(np.float64)
+    columns = np.concatenate(
+        [(x - x.mean(axis=0)) / (x.std(axis=0) + 1e-5), np.full((num_examples, 1), 100.0)], axis=1
+    )
+    least, *_ = lstsq(columns, 2.0 * np.eye(3)[labels] - 1.0)
+    np.testing.assert_allclose(found.weight_KD, least[:-1].T, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.bias_K, 100 * least[-1], rtol=1e-8, atol=1e-10)
 
 
 def test_one_class_and_features_that_are_not_finite_are_refused() -> None:

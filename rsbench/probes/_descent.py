@@ -357,7 +357,12 @@ def _with_metric(objective: Objective, state: _State, values: Values) -> _State:
         return state
     relative = objective.loss.rows_are_relative
     if curvature.dim() == 3:
+        if relative:
+            # What is added makes (1, ..., 1) the last axis: all others have less than 1.
+            curvature = _centred(curvature.double()) + 1 / curvature.shape[1]
         along, axes = torch.linalg.eigh(curvature.double())
+        if relative:
+            along[:, -1] = 0.0
         state = state._replace(axes=axes.to(objective.dtype))
     else:
         along = curvature.double()
@@ -366,9 +371,27 @@ def _with_metric(objective: Objective, state: _State, values: Values) -> _State:
     metric = along[:, :, None] * objective.moments_P.double() + strengths
     metric[..., -1] = along
     if relative and curvature.dim() == 3:
-        # Along the first axis all scores move alike, and no bias need move.
-        metric[:, 0, -1] = torch.inf
+        # Along the last axis all scores move alike, and no bias need move.
+        metric[:, -1, -1] = torch.inf
     return state._replace(metric=metric.to(objective.dtype))
+
+
+def _with_safe_metric(objective: Objective, state: _State) -> _State:
+    """Where a step went nowhere, take a metric that no Hessian exceeds.
+
+    Second derivatives by the scores are 1/2 at most (Boehning 1992, Ann. Inst. Statist. Math. 44),
+    and features are centred, so that the bound is diagonal. But for rounding, its step goes down.
+    """
+    bound_B1P = objective.moments_P.double() / 2 + 0 * state.strengths[:, None, None]
+    bound_B1P[..., :-1] += state.strengths[:, None, None]
+    where = state.restarted[:, None, None]
+    return state._replace(metric=torch.where(where, bound_B1P.to(objective.dtype), state.metric))
+
+
+def _centred(matrices_BRR: Tensor) -> Tensor:
+    """Take the mean off their rows and columns."""
+    columns = matrices_BRR - matrices_BRR.mean(1, keepdim=True)
+    return columns - columns.mean(2, keepdim=True)
 
 
 def _direction(state: _State, memory: list[_Step]) -> Tensor:
@@ -427,7 +450,7 @@ def _advance(
             if all_of_them is not None and new is not None:
                 all_of_them[bad] = new
     good = _good(objective, state, direction, promised_B, lengths, objectives, values)
-    # Where nothing went down the problem stays, and goes on by the metric alone; if that was it
+    # Where nothing went down the problem stays, and goes on by a safe metric alone; if that was it
     # already, rounding leaves no way down.
     stuck = ~good & state.restarted
     stay = (~good)[:, None, None]
@@ -447,8 +470,7 @@ def _advance(
         restarted=~good,
         stuck=stuck,
     )
-    # The metric of a trial that was not taken is as good as any other near by.
-    return _with_metric(objective, state, values), step
+    return _with_safe_metric(objective, _with_metric(objective, state, values)), step
 
 
 def _good(

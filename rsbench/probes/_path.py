@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rsbench.errors import RsbenchError
 from rsbench.probes._descent import Found, Problems, descend
 from rsbench.probes._objective import (
     Frame,
@@ -53,6 +54,9 @@ _WORTH_THREADS = 20_000_000
 few milliseconds, and where other processes want the cores, waiting for the second thread is dear:
 45 strengths of 400 x 64 x 8 took 8.3 s with two threads and 0.6 s with one, on two busy cores."""
 
+_CS = (1e-120, 1e120)
+"""Values of C whose squares float64 still holds beside those of features."""
+
 _FLOAT32_STRENGTHS = (1e-25, 1e25)
 """Strengths whose squares float32 still holds beside those of weights."""
 
@@ -81,6 +85,32 @@ class Start:
     bias_K: Array
 
 
+def check_path(cs: Sequence[float], *, device: str) -> None:
+    """Hold strengths and device to what the solver can do.
+
+    Raises:
+        RsbenchError: There are no strengths, one is out of range, or PyTorch can't compute in
+            float64 on such a device.
+    """
+    least, most = _CS
+    if not len(cs):
+        raise RsbenchError("cs must hold at least one strength; there are none: give one.")
+    outside = [c for c in cs if not least <= c <= most]
+    if outside:
+        raise RsbenchError(
+            f"Each C must be from {least:g} to {most:g}; one was {outside[0]:g}: give another."
+        )
+    try:
+        torch.ones(1, dtype=torch.float64, device=device)
+    # PyTorch raises each of these: unknown names, absent devices, and those without float64.
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise RsbenchError(
+            f"device must be one on which PyTorch computes in float64; it was {device!r}"
+            f" ({reason}): use cpu."
+        ) from error
+
+
 def solve_path(
     features_ND: npt.NDArray[np.floating],
     loss: Loss,
@@ -103,6 +133,9 @@ def solve_path(
         max_iterations: Of each problem.
         device: Where to compute, as PyTorch names it; it must know float64.
         start: Where to begin.
+
+    Raises:
+        RsbenchError: Features are farther from their mean than squares can be taken of.
     """
     num_columns = loss.num_rows * num_labels
     with _threads(1 if features_ND.size * num_columns < _WORTH_THREADS else None):

@@ -5,15 +5,17 @@ product, the first k neighbours vote for their class with the weight exp(s / tem
 softmax of the original is over the largest k of a sweep and is cut to k after; that is the same
 vote up to scale.
 
-*Exact* means: the neighbours are those that float64 finds. A product in float32 is fast and off by
-up to `D 2^-24`, so it only proposes candidates. These are measured again in float64, and a query
-whose proposal can't be shown to hold all its neighbours (too many lie within the error of the last
-one) is measured against every example in float64.
+*Exact* means: the neighbours are those that float64 finds for the features as they were given. A
+product in float32 is fast and off by up to `D 2^-24`, so it only proposes candidates. These are
+measured again in float64, and a query whose proposal can't be shown to hold all its neighbours (too
+many lie within the error of the last one) is measured against every example in float64.
 
 *The same everywhere* means: whatever the device, the threads, and the blocks of the work.
-Similarities are rounded to a grid of 2^-30, sixty times finer than float32 features are and a
-million times coarser than float64's errors here, and among equals the example that was given first
-is nearer. Similarity and place make one 64-bit key, so that no two examples are ever equal.
+Similarities are rounded to a grid of 2^-36 = 1.5e-11, a thousand times finer than float32 tells
+them apart, and among equals the example that was given first is nearer. Similarity and place make
+one 64-bit key, so that no two examples are ever equal. Float64's errors, near 1e-16 here, are small
+beside the grid; only a similarity that lies so near a border of it may fall to either side, and
+only an example within the same 1.5e-11 then changes places with it.
 
 Shape letters: N queries, M examples, D features, T neighbours, K classes, C candidates.
 """
@@ -30,10 +32,10 @@ import torch
 from rsbench.errors import RsbenchError
 from rsbench.probes._given import check_examples, check_finite
 
-_GRID_BITS = 30
-_PLACE_BITS = 32
-"""Similarities from -1 to 1 take 32 bits with their sign, places 32: together they fill an int64
-but for one bit."""
+_GRID_BITS = 36
+_PLACE_BITS = 26
+"""Similarities from -1 to 1 take 38 bits with their sign, places 26: together they fill an int64.
+Of near-parallel features (cosines of 1 - 4e-7, 512 wide) a grid of 2^-30 holds many in one step."""
 _MAX_EXAMPLES = 2**_PLACE_BITS
 
 _BLOCK_FLOATS = 2**24
@@ -41,8 +43,7 @@ _BLOCK_FLOATS = 2**24
 _CACHED_FLOATS = 2**17
 """The same of candidates on a CPU, whose nearer caches hold 1 MiB of float64: measuring 250
 candidates of 256 queries of 512 features took 0.04 s so, and 0.26 s in one block (one core)."""
-_QUERIES_PER_BLOCK = 256
-_TINY = np.finfo(np.float64).tiny
+_QUERIES_PER_BLOCK = 512
 _SPARE_CANDIDATES = 24
 """Candidates proposed beyond the neighbours asked for, and beyond a quarter as many: with fewer,
 more queries have to be measured twice."""
@@ -52,8 +53,11 @@ more queries have to be measured twice."""
 class Bank:
     """Examples that can be asked for neighbours of others."""
 
-    units_MD: torch.Tensor
-    """float32, of length 1, on the device that searches; a feature of length 0 stays 0."""
+    features_MD: torch.Tensor
+    """As they were given, each up to a power of two that brings its largest entry to [1/2, 1), on
+    the device that searches: float64 if given so, else float32."""
+    inverse_lengths_M: torch.Tensor
+    """Of these, float64; 0 for a feature of length 0, which is similar to none."""
     labels_M: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -69,7 +73,7 @@ class Neighbours:
     labels_NT: npt.NDArray[np.int64]
     """Their classes."""
     similarities_NT: npt.NDArray[np.float64]
-    """Cosine similarities, in [-1, 1] but for rounding, on the grid of 2^-30."""
+    """Cosine similarities, in [-1, 1] but for rounding, on the grid of 2^-36."""
     num_measured_again: int
     """Queries that float32 could not decide and that were measured in float64 against all."""
 
@@ -92,26 +96,20 @@ def build_bank(
         RsbenchError: A feature is not finite, or the device has no room for the examples.
     """
     check_examples(features_MD, labels_M)
-    return restore_bank(_units(features_MD).numpy(), labels_M, device=device)
-
-
-def restore_bank(
-    units_MD: npt.NDArray[np.float32], labels_M: npt.NDArray[np.integer], *, device: str = "cpu"
-) -> Bank:
-    """Make a bank of what `Bank.units_MD` and `Bank.labels_M` of another were.
-
-    Raises:
-        RsbenchError: The device has no room for the examples.
-    """
     assert len(labels_M) <= _MAX_EXAMPLES, "places must fit their bits of a key"
+    scaled_MD, inverse_lengths_M = _scaled(features_MD)
     try:
-        on_device = torch.from_numpy(units_MD).to(_searching(device))
+        on_device = torch.from_numpy(scaled_MD).to(_searching(device))
     except torch.OutOfMemoryError as error:
         raise RsbenchError(
-            f"The examples' features take {units_MD.nbytes / 2**30:.1f} GiB, more than {device} has"
-            " free: run with --device cpu (features that were extracted are kept)."
+            f"The examples' features take {scaled_MD.nbytes / 2**30:.1f} GiB, more than {device}"
+            " has free: run with --device cpu (features that were extracted are kept)."
         ) from error
-    return Bank(units_MD=on_device, labels_M=labels_M.astype(np.int64))
+    return Bank(
+        features_MD=on_device,
+        inverse_lengths_M=torch.from_numpy(inverse_lengths_M).to(on_device.device),
+        labels_M=labels_M.astype(np.int64),
+    )
 
 
 def find_neighbours(
@@ -133,7 +131,9 @@ def find_neighbours(
     num_again = 0
     for start in range(0, len(features_ND), _QUERIES_PER_BLOCK):
         rows = slice(start, start + _QUERIES_PER_BLOCK)
-        units_ND = _units(features_ND[rows]).to(bank.units_MD.device)
+        scaled_ND, inverse_lengths_N = _scaled(features_ND[rows])
+        units_ND = torch.from_numpy(scaled_ND * inverse_lengths_N[:, None])
+        units_ND = units_ND.to(bank.features_MD.device)
         keys, undecided = _proposed(bank, units_ND, num_neighbours)
         if len(undecided):
             keys[undecided] = _measured_all(bank, units_ND[undecided], num_neighbours)
@@ -180,17 +180,31 @@ def _searching(device: str) -> torch.device:
     return named if named.type == "cuda" else torch.device("cpu")
 
 
-def _units(features_ND: npt.NDArray[np.floating]) -> torch.Tensor:
-    """Give the directions of features: float32 (N, D); what has no direction stays 0."""
-    units_ND = np.empty(features_ND.shape, dtype=np.float32)
-    rows_per_block = max(1, _BLOCK_FLOATS // max(1, features_ND.shape[1]))
+def _scaled(
+    features_ND: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
+    """Scale features by powers of two so that squares neither overflow nor vanish.
+
+    Returns:
+        The features, float32 or float64 (N, D), and one over their lengths, or 0, (N,).
+    """
+    dtype = np.float64 if features_ND.dtype == np.float64 else np.float32
+    scaled_ND = np.empty(features_ND.shape, dtype=dtype)
+    inverse_lengths_N = np.empty(len(features_ND))
+    rows_per_block = max(1, _CACHED_FLOATS // max(1, features_ND.shape[1]))
     for start in range(0, len(features_ND), rows_per_block):
-        block = features_ND[start : start + rows_per_block].astype(np.float64)
-        # Features of an untrained network may be so large that their squares overflow.
-        block /= np.maximum(np.abs(block).max(axis=1, keepdims=True, initial=0.0), _TINY)
-        block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), _TINY)
-        units_ND[start : start + rows_per_block] = block
-    return torch.from_numpy(units_ND)
+        rows = slice(start, start + rows_per_block)
+        block = features_ND[rows].astype(dtype)
+        exponents = np.frexp(np.abs(block).max(axis=1, initial=0.0))[1]
+        # In two steps, as 2^148, which brings float32's least number there, is beyond float32.
+        for part in (-exponents // 2, -exponents - -exponents // 2):
+            block = block * np.ldexp(np.ones((), dtype=dtype), part)[:, None]
+        lengths = np.linalg.norm(block.astype(np.float64), axis=1)
+        scaled_ND[rows] = block
+        inverse_lengths_N[rows] = np.divide(
+            1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0
+        )
+    return scaled_ND, inverse_lengths_N
 
 
 def _proposed(
@@ -200,10 +214,13 @@ def _proposed(
     num_candidates = min(len(bank), num_neighbours + max(_SPARE_CANDIDATES, num_neighbours // 4))
     values_NC: torch.Tensor | None = None
     places_NC: torch.Tensor | None = None
-    for start, block_MD in _blocks(bank):
-        similarities = torch.nn.functional.linear(units_ND, block_MD)
+    coarse_ND = units_ND.float()
+    for rows in _blocks(bank):
+        block_MD = bank.features_MD[rows].float()
+        similarities = torch.nn.functional.linear(coarse_ND, block_MD)
+        similarities *= bank.inverse_lengths_M[rows].float()
         best = similarities.topk(min(num_candidates, len(block_MD)), dim=1, sorted=False)
-        values, places = best.values, best.indices + start
+        values, places = best.values, best.indices + rows.start
         if values_NC is not None and places_NC is not None:
             values = torch.cat([values_NC, values], dim=1)
             places = torch.cat([places_NC, places], dim=1)
@@ -211,22 +228,27 @@ def _proposed(
             values, places = best.values, places.gather(1, best.indices)
         values_NC, places_NC = values, places
     assert values_NC is not None and places_NC is not None, "a bank has examples"
-    keys = _keys_of_candidates(bank, units_ND, places_NC).topk(num_neighbours, dim=1).values
+    values_NC, order_NC = values_NC.double().sort(dim=1, descending=True)
+    error = _float32_error(units_ND.shape[1]) + 2.0**-_GRID_BITS
+    # Whoever is further off than the last in sight by two errors has so many before it.
+    within_N = (values_NC >= values_NC[:, num_neighbours - 1, None] - 2 * error).sum(dim=1)
+    keys = _best_of_candidates(
+        bank, units_ND, places_NC.gather(1, order_NC), within_N, num_neighbours=num_neighbours
+    )
     if num_candidates == len(bank):
         return keys, torch.empty(0, dtype=torch.int64, device=keys.device)
     # What was not proposed is at most as similar as the last candidate, by float32's measure.
-    unseen_N = values_NC.amin(dim=1).double() + _float32_error(units_ND.shape[1])
     worst_N = (keys[:, -1] >> _PLACE_BITS).double() / 2.0**_GRID_BITS
-    return keys, (worst_N <= unseen_N + 2.0**-_GRID_BITS).nonzero()[:, 0]
+    return keys, (worst_N <= values_NC[:, -1] + error).nonzero()[:, 0]
 
 
 def _measured_all(bank: Bank, units_ND: torch.Tensor, num_neighbours: int) -> torch.Tensor:
     """Give the best keys of all, measured in float64: (N, T)."""
-    queries = units_ND.double()
     best_NT: torch.Tensor | None = None
-    for start, block_MD in _blocks(bank):
-        places = torch.arange(start, start + len(block_MD), device=block_MD.device)
-        keys = _keys(torch.nn.functional.linear(queries, block_MD.double()), places)
+    for rows in _blocks(bank):
+        products = torch.nn.functional.linear(units_ND, bank.features_MD[rows].double())
+        places = torch.arange(rows.start, rows.stop, device=products.device)
+        keys = _keys(products * bank.inverse_lengths_M[rows], places)
         if best_NT is not None:
             keys = torch.cat([best_NT, keys], dim=1)
         best_NT = keys.topk(min(num_neighbours, keys.shape[1]), dim=1).values
@@ -234,24 +256,32 @@ def _measured_all(bank: Bank, units_ND: torch.Tensor, num_neighbours: int) -> to
     return best_NT
 
 
-def _keys_of_candidates(
-    bank: Bank, units_ND: torch.Tensor, places_NC: torch.Tensor
+def _best_of_candidates(
+    bank: Bank,
+    units_ND: torch.Tensor,
+    places_NC: torch.Tensor,
+    within_N: torch.Tensor,
+    *,
+    num_neighbours: int,
 ) -> torch.Tensor:
-    """Measure candidates in float64: keys (N, C)."""
+    """Measure the first so many candidates of each query in float64: the best keys (N, T)."""
     num_floats = _BLOCK_FLOATS if units_ND.is_cuda else _CACHED_FLOATS
     width = units_ND.shape[1]
     rows_per_block = max(1, num_floats // (places_NC.shape[1] * width))
-    keys = []
-    for queries_ND, places in zip(
+    best = []
+    for queries_ND, places, within in zip(
         torch.split(units_ND, rows_per_block),
         torch.split(places_NC, rows_per_block),
+        torch.split(within_N, rows_per_block),
         strict=True,
     ):
-        candidates = bank.units_MD.index_select(0, places.ravel()).double()
+        places = places[:, : int(within.max())]
+        candidates = bank.features_MD.index_select(0, places.ravel()).double()
         candidates_NCD = candidates.view(*places.shape, width)
-        products = torch.bmm(candidates_NCD, queries_ND.double()[:, :, None])[:, :, 0]
-        keys.append(_keys(products, places))
-    return torch.cat(keys)
+        products = torch.bmm(candidates_NCD, queries_ND[:, :, None])[:, :, 0]
+        keys = _keys(products * bank.inverse_lengths_M[places], places)
+        best.append(keys.topk(num_neighbours, dim=1).values)
+    return torch.cat(best)
 
 
 def _keys(similarities: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -261,22 +291,23 @@ def _keys(similarities: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return keys
 
 
-def _blocks(bank: Bank) -> Iterator[tuple[int, torch.Tensor]]:
+def _blocks(bank: Bank) -> Iterator[slice]:
     """Cut a bank so that a block of queries has a block of similarities with it."""
     rows_per_block = _BLOCK_FLOATS // _QUERIES_PER_BLOCK
     for start in range(0, len(bank), rows_per_block):
-        yield start, bank.units_MD[start : start + rows_per_block]
+        yield slice(start, min(start + rows_per_block, len(bank)))
 
 
 def _float32_error(width: int) -> float:
-    """Bound how far a product of two units is off, as float32 sums it in whatever order.
+    """Bound how far a similarity is off, as float32 sums it in whatever order.
 
-    It is width x u / (1 - width x u) for the rounding u (Higham, Accuracy and Stability, 3.5),
-    because the magnitudes of the terms sum to 1 at most (Cauchy and Schwarz), but for the rounding
-    of the units.
+    It is n x u / (1 - n x u) for the rounding u (Higham, Accuracy and Stability, 3.5), because the
+    magnitudes of the terms sum to 1 at most (Cauchy and Schwarz). Each term has width roundings of
+    the sum and 4 more: of query and example to float32, of the inverse length, and of what it is
+    multiplied into.
     """
     highest = torch.get_float32_matmul_precision() == "highest"
     # TF32 and bfloat16 keep 10 and 7 bits of each factor.
     rounding = 2.0**-24 if highest else 2.0**-7
-    share = width * rounding
+    share = (width + 4) * rounding
     return 1.001 * share / (1 - share) if share < 0.5 else 2.0

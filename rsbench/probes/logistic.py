@@ -28,6 +28,11 @@ Scale = Literal["sum", "half-sum", "mean", "C"]
 2019), lambda/2 |W|^2 beside the sum (CLIP, ssl-transfer), lambda |W|^2 beside the mean, or C itself
 (DINOv2)."""
 
+Ending = Literal["gap", "iterations", "rounding"]
+"""Why a fit ended: its gap was proven to be small; its iterations were used up (of one class at
+least, where each is fitted alone); or float64 tells no way down, or no progress, any more. What
+ended by rounding may be as good as can be, but that is not proven."""
+
 _CONSTANT = 1e-6
 """A feature that varies by less than this, relative to its mean, holds rounding errors of float32
 (resolution 6e-8) and is not blown up to unit variance."""
@@ -57,8 +62,7 @@ class Solution:
     bias_K: Array
     """-inf for classes without examples: their probability is 0, as in the limit it must be."""
     num_iterations: int
-    converged: bool
-    """Whether the gap was proven to be within the tolerance before the iterations ran out."""
+    ended: Ending
     relative_gap: float
     """A proven bound of how much the objective lies above the least one, relative to that: from
     duality, in float64, up to the rounding of its sums (`rsbench.probes._descent`). Where each
@@ -66,6 +70,20 @@ class Solution:
     gradient_norm: float
     """Euclidean norm of the gradient of the objective divided by N, for features that are centred
     and, by one number for all, scaled to a largest entry near 1."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the gap was proven to be within the tolerance."""
+        return self.ended == "gap"
+
+
+def ending(
+    *, relative_gap: float, num_iterations: int, tolerance: float, max_iterations: int
+) -> Ending:
+    """Say why a fit of such a gap and so many iterations ended."""
+    if relative_gap <= tolerance:
+        return "gap"
+    return "iterations" if num_iterations >= max_iterations else "rounding"
 
 
 def to_c(strength: float, *, scale: Scale, num_examples: int) -> float:
@@ -112,7 +130,7 @@ def fit_path(
         features_ND: (N, D), finite.
         labels_N: (N,) in [0, num_classes).
         num_classes: K; classes without examples are given probability 0.
-        cs: Values of C above 0, in any order.
+        cs: Values of C from 1e-120 to 1e120, in any order.
         tolerance: The relative gap to stop at, above 0; see `Solution.relative_gap`.
         max_iterations: Iterations a strength, each at least one pass over the examples.
         device: Where to compute, as PyTorch names it; it must know float64.
@@ -124,14 +142,16 @@ def fit_path(
 
     Raises:
         DataError: Fewer than two classes have examples.
-        RsbenchError: A feature is not finite.
+        RsbenchError: A feature is not finite or out of range, a strength is out of range or there
+            is none, or the device can't be computed on.
     """
     import torch
 
     from rsbench.probes._objective import Softmax
-    from rsbench.probes._path import Start, solve_path
+    from rsbench.probes._path import Start, check_path, solve_path
 
     refuse_unless_finite(features_ND)
+    check_path(cs, device=device)
     present, relabelled = np.unique(labels_N, return_inverse=True)
     if len(present) < 2:
         raise DataError(
@@ -160,7 +180,12 @@ def fit_path(
             weight_KD=weight_KD,
             bias_K=bias_K,
             num_iterations=fit.num_iterations,
-            converged=fit.relative_gap <= tolerance,
+            ended=ending(
+                relative_gap=fit.relative_gap,
+                num_iterations=fit.num_iterations,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            ),
             relative_gap=fit.relative_gap,
             gradient_norm=fit.gradient_norm,
         )

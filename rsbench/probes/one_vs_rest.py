@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rsbench.errors import DataError
-from rsbench.probes.logistic import Array, Solution, logits, refuse_unless_finite
+from rsbench.probes.logistic import Array, Solution, ending, logits, refuse_unless_finite
 
 Truth = npt.NDArray[np.bool_]
 
@@ -43,7 +43,7 @@ def fit_path(
     Args:
         features_ND: (N, D), finite.
         truth_NK: Whether an example has a class.
-        cs: Values of C above 0, in any order.
+        cs: Values of C from 1e-120 to 1e120, in any order.
         tolerance: The relative gap at which a class stops, above 0; `converged` says that every
             class got there.
         max_iterations: Iterations a class and strength.
@@ -58,14 +58,16 @@ def fit_path(
 
     Raises:
         DataError: No class is had by some examples and not by others.
-        RsbenchError: A feature is not finite.
+        RsbenchError: A feature is not finite or out of range, a strength is out of range or there
+            is none, or the device can't be computed on.
     """
     import torch
 
     from rsbench.probes._objective import Sigmoid
-    from rsbench.probes._path import Start, solve_path
+    from rsbench.probes._path import Start, check_path, solve_path
 
     refuse_unless_finite(features_ND)
+    check_path(cs, device=device)
     num_positive_K = truth_NK.sum(axis=0)
     learned = np.flatnonzero((num_positive_K > 0) & (num_positive_K < len(truth_NK)))
     if not len(learned):
@@ -96,7 +98,12 @@ def fit_path(
             weight_KD=weight_KD,
             bias_K=bias_K,
             num_iterations=fit.num_iterations,
-            converged=fit.relative_gap <= tolerance,
+            ended=ending(
+                relative_gap=fit.relative_gap,
+                num_iterations=fit.num_iterations,
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            ),
             relative_gap=fit.relative_gap,
             gradient_norm=fit.gradient_norm,
         )

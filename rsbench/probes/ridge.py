@@ -10,7 +10,8 @@ The bias is penalised with the rest; the constant being 100, that hardly holds i
 
 W = (X'X + strength I)^-1 X'Y = X' (XX' + strength I)^-1 Y; the second form is solved where there
 are fewer examples than columns. Either matrix is positive definite, so that the optimum is one, is
-exact to rounding, and asks for no iterations.
+exact to rounding, and asks for no iterations. Where the strength is so small beside X'X that the
+sum loses it, the same W is made of X's singular values; what of them is rounding counts as 0.
 
 Shape letters: N examples, D features, K classes, P columns (the features and the constant).
 """
@@ -31,6 +32,9 @@ BIAS_COLUMN = 100.0
 
 _ADDED_DEVIATION = 1e-5
 """Added to each deviation, so that a constant feature stays 0 (fewshot_lsr.py)."""
+
+_SMALL = 1e-12
+"""Strength over the trace of X'X below which float64 (resolution 2e-16) loses digits of the sum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +75,6 @@ def solve(
         DataError: Fewer than two classes have examples.
         RsbenchError: A feature is not finite.
     """
-    from scipy.linalg import solve as solve_linear
-
     assert strength > 0, "without a penalty the optimum need not be one"
     present = check_examples(features_ND, labels_N)
     features = features_ND.astype(np.float64)
@@ -81,8 +83,30 @@ def solve(
         [(features - mean_D) / std_D, np.full((len(features), 1), BIAS_COLUMN)], axis=1
     )
     targets_NK = np.where(labels_N[:, None] == present, 1.0, -1.0)
+    found_PK = _least_squares(columns_NP, targets_NK, strength)
+    weight_KD = np.zeros((num_classes, columns_NP.shape[1] - 1))
+    weight_KD[present] = found_PK[:-1].T
+    bias_K = np.full(num_classes, -np.inf)
+    bias_K[present] = BIAS_COLUMN * found_PK[-1]
+    return Ridge(mean_D=mean_D, std_D=std_D, weight_KD=weight_KD, bias_K=bias_K)
+
+
+def _least_squares(columns_NP: Array, targets_NK: Array, strength: float) -> Array:
+    """Minimise |X W - Y|^2 + strength |W|^2: (P, K)."""
+    from scipy.linalg import solve as solve_linear
+    from scipy.linalg import svd
+
     num_examples, num_columns = columns_NP.shape
-    if num_examples < num_columns:
+    found_PK: Array
+    if strength < _SMALL * np.square(columns_NP).sum():
+        left_NS, singular_S, right_SP = svd(columns_NP, full_matrices=False)
+        rounding = np.finfo(np.float64).eps * max(columns_NP.shape) * singular_S[0]
+        singular_S = singular_S[singular_S > rounding]
+        rank = len(singular_S)
+        shares_SK = left_NS[:, :rank].T @ targets_NK
+        shares_SK /= (singular_S + strength / singular_S)[:, None]
+        found_PK = right_SP[:rank].T @ shares_SK
+    elif num_examples < num_columns:
         products_NN = columns_NP @ columns_NP.T
         products_NN[np.diag_indices(num_examples)] += strength
         found_PK = columns_NP.T @ solve_linear(products_NN, targets_NK, assume_a="pos")
@@ -90,8 +114,4 @@ def solve(
         products_PP = columns_NP.T @ columns_NP
         products_PP[np.diag_indices(num_columns)] += strength
         found_PK = solve_linear(products_PP, columns_NP.T @ targets_NK, assume_a="pos")
-    weight_KD = np.zeros((num_classes, num_columns - 1))
-    weight_KD[present] = found_PK[:-1].T
-    bias_K = np.full(num_classes, -np.inf)
-    bias_K[present] = BIAS_COLUMN * found_PK[-1]
-    return Ridge(mean_D=mean_D, std_D=std_D, weight_KD=weight_KD, bias_K=bias_K)
+    return found_PK
