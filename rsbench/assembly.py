@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from rsbench.specs import Backbone, ClipSpec, InputSpec, Modality, Model, Sample
 from rsbench.weights.choosing import OWN, ChosenWeights
 from rsbench.weights.fitting import Candidates, nobody
 from rsbench.weights.loading import load_network
-from rsbench.weights.state import numeric_digest, state_digest
+from rsbench.weights.state import maps_digest, numeric_digest, state_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +135,7 @@ def assemble(
         if chosen.path is None and not built_in:
             part = _own_weights(backbone, part, seed=seed)
     module = loaded.module.eval()
-    outputs = _outputs_digest(module, backbone.modality, input)
+    outputs = _digest_at(numeric_digest, module, backbone.modality, input)
     num_parameters = count_parameters(module)
     head = module.head
     if isinstance(head, nn.Module):
@@ -153,6 +154,7 @@ def assemble(
         feature_width=backbone.feature_width,
         lifting=lifting,
         digest=digest,
+        maps_digest=cache(lambda: _digest_at(maps_digest, module, backbone.modality, input)),
     )
     return Assembled(
         model=model,
@@ -172,18 +174,23 @@ def _own_weights(backbone: Backbone, part: WeightsPart, *, seed: int) -> Weights
     return replace(part, name=OWN, verified=False, init_seed=None, notes=(note,))
 
 
-def _outputs_digest(module: nn.Module, modality: Modality, input: InputSpec) -> str:
-    """Digest the outputs on a small input, or on its own size for a network that takes no other.
+def _digest_at(
+    digest: Callable[[nn.Module, tuple[int, ...]], str],
+    module: nn.Module,
+    modality: Modality,
+    input: InputSpec,
+) -> str:
+    """Digest what comes of a small input, or of its own size for a network that takes no other.
 
     Position embeddings and flattened maps tie a network to one size.
     """
     own, small = _shape(modality, input), _shape(modality, _reduced(input))
     try:
-        return numeric_digest(module, small)
+        return digest(module, small)
     except WeightsError:
         if small == own:
             raise
-    return numeric_digest(module, own)
+    return digest(module, own)
 
 
 def _reduced(input: InputSpec) -> InputSpec:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rsbench_backbones.tiny import BACKBONES
+from safetensors.numpy import load_file
 from small_world import (
     PIXELS,
     broken_item,
@@ -21,13 +22,17 @@ from small_world import (
 from torch import nn
 
 from rsbench.adapt import BareModule
+from rsbench.assembly import assemble
 from rsbench.data import assembling, outputs
 from rsbench.data.features import extract, extraction_bytes
 from rsbench.data.loaders import read_views
-from rsbench.errors import RsbenchError
+from rsbench.data.rows import ShardRows
+from rsbench.data.shards import ShardStore
+from rsbench.errors import RsbenchError, RunError
 from rsbench.lifting import lift
 from rsbench.media.transforms import normalise
 from rsbench.specs import Item, Model, Output, Reading
+from rsbench.weights.choosing import choose_weights
 
 TINY_2D, TINY_3D = BACKBONES
 READING = replace(image_reading(), input=replace(image_reading().input, pixels=PIXELS))
@@ -218,6 +223,51 @@ def test_outputs_of_one_network_do_not_meet_in_the_cache(tmp_path: Path) -> None
         np.testing.assert_array_equal(again.values, found.values)
 
 
+@pytest.mark.parametrize("output", ["stages", "tokens"])
+def test_other_maps_of_the_same_features_do_not_meet_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: Output
+) -> None:
+    items, _ = pictures(3)
+
+    def found() -> np.ndarray:
+        assembled = assemble(
+            TINY_2D,
+            choose_weights(TINY_2D, "none", cache_root=tmp_path),
+            input=READING.input,
+            task_modality="image",
+            seed=0,
+            device="cpu",
+            built_in=True,
+        )
+        extracted = extract(assembled.model, items, READING, settings(tmp_path), output=output)
+        return np.array(extracted.values)
+
+    first = found()
+    kind = type(TINY_2D.build(None))
+    before = kind.stage_maps
+    monkeypatch.setattr(
+        kind,
+        "stage_maps",
+        lambda self, batch: {name: 2 * each for name, each in before(self, batch).items()},
+    )
+    changed = found()
+
+    width = 32 if output == "stages" else 0  # The last columns are the features, as they were.
+    end = first.shape[-1] - width
+    np.testing.assert_allclose(changed[..., :end], 2 * first[..., :end], rtol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["features", "logits"])
+def test_maps_are_digested_only_where_they_are_kept(tmp_path: Path, output: Output) -> None:
+    def refuse() -> str:
+        raise AssertionError("nobody asked for maps")
+
+    items, _ = pictures(1)
+    asked = replace(given(network()), maps_digest=refuse, head=nn.Linear(32, 2).eval())
+
+    extract(asked, items, READING, settings(tmp_path), output=output)
+
+
 def test_tokens_of_an_item_that_fails_are_nan_and_where_all_fail_there_is_no_width(
     tmp_path: Path,
 ) -> None:
@@ -230,23 +280,69 @@ def test_tokens_of_an_item_that_fails_are_nan_and_where_all_fail_there_is_no_wid
     assert nothing.values.shape == (1, 1, 0, 0)
 
 
-def test_what_is_larger_than_memory_may_hold_is_a_map_of_the_same_bits(
+def test_what_is_larger_than_memory_may_hold_is_read_from_the_shards_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [*pictures(40)[0], broken_item()]
     rows = [40, 3, 17, 5]
     plain = extract(given(network()), items, READING, settings(tmp_path), output="tokens")
     monkeypatch.setattr(assembling, "LARGEST_IN_MEMORY_BYTES", 100)
-    mapped = extract(
+    before = _files(tmp_path / "cache")
+    by_row = extract(
         given(network()), items, READING, settings(tmp_path), output="tokens", rows=rows
     )
 
-    np.testing.assert_array_equal(mapped.values, plain.values[rows])
-    assert plain.values.base is None
-    assert mapped.values.base is not None
-    # The file behind the map has no name: nothing is left of it, whatever becomes of the process.
-    suffixes = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert suffixes == {".safetensors", ".json"}
+    values = by_row.values
+    assert isinstance(plain.values, np.ndarray)
+    assert isinstance(values, ShardRows)
+    assert (values.shape, values.nbytes) == ((4, *plain.values.shape[1:]), by_row.num_bytes)
+    for some in (slice(None), [3, 0, 3], [], -1, 2, np.array([1, 2])):
+        np.testing.assert_array_equal(values[some], plain.values[rows][some])
+    np.testing.assert_array_equal(np.stack(list(values)), plain.values[rows])
+    np.testing.assert_array_equal(np.asarray(values), plain.values[rows])
+    # What was there was not written again.
+    assert _files(tmp_path / "cache") == before
+
+
+def test_shards_are_mapped_where_they_lie(tmp_path: Path) -> None:
+    extract(given(network()), pictures(3)[0], READING, settings(tmp_path), output="tokens")
+    (path,) = (tmp_path / "cache" / "shards").rglob("*.safetensors")
+    store = ShardStore(tmp_path / "cache" / "shards")
+    shard = store.load(path.stem)
+    assert shard is not None
+    expected = load_file(path)["values"]
+    for values in (shard.values, store.mapped(path.stem)):
+        np.testing.assert_array_equal(values, expected)
+        assert isinstance(values.base, np.memmap)
+        assert not values.flags.writeable
+
+
+def test_a_shard_that_is_removed_while_it_is_needed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "LARGEST_IN_MEMORY_BYTES", 100)
+    found = extract(given(network()), pictures(3)[0], READING, settings(tmp_path), output="tokens")
+    (path,) = (tmp_path / "cache" / "shards").rglob("*.safetensors")
+    path.unlink()
+
+    with pytest.raises(RunError, match="let rsbench cache gc wait until it has ended") as caught:
+        found.values[[0]]
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_memory_can_not_hold_at_once_is_one_line(tmp_path: Path) -> None:
+    nowhere = np.full(4, -1)
+    rows = ShardRows(ShardStore(tmp_path), [], part_N=nowhere, entry_N=nowhere, shape=(4, 1, 2**50))
+
+    with pytest.raises(RunError, match=r"Outputs of 4 items must be .* 18,014,398,509,481,984"):
+        np.asarray(rows)
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Give what lies in a folder, with inodes and times of change."""
+    files = [path for path in folder.rglob("*.safetensors") if path.is_file()]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
 def test_the_foretold_bytes_of_tokens_are_those_on_disk(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -42,8 +43,13 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def in_processes(folder: Path, size: int, work: Callable[[Team], Any]) -> list[Outcome]:
-    """Run some work in each process of a team that meets in a file; give what came of each."""
+def in_processes(
+    folder: Path, size: int, work: Callable[[Team], Any], *, killed: int | None = None
+) -> list[Outcome]:
+    """Run some work in each process of a team that meets in a file; give what came of each.
+
+    One of them may be expected to be killed by signal 9; nothing comes of it.
+    """
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +64,8 @@ def in_processes(folder: Path, size: int, work: Callable[[Team], Any]) -> list[O
             with joined(told) as team:
                 assert team is not None
                 outcome: Outcome = ("ok", work(team))
+        except RunError as error:
+            outcome = ("RunError", str(error))
         except Exception as error:
             outcome = (type(error).__name__, str(error))
         queue.put((rank, outcome))
@@ -65,11 +73,13 @@ def in_processes(folder: Path, size: int, work: Callable[[Team], Any]) -> list[O
     children = [context.Process(target=one, args=(rank,)) for rank in range(size)]
     for child in children:
         child.start()
-    outcomes = dict(queue.get() for _ in children)
+    left = [rank for rank in range(size) if rank != killed]
+    outcomes = dict(queue.get() for _ in left)
     for child in children:
         child.join(60)
-    assert [child.exitcode for child in children] == [0] * size
-    return [outcomes[rank] for rank in range(size)]
+    expected = [-signal.SIGKILL if rank == killed else 0 for rank in range(size)]
+    assert [child.exitcode for child in children] == expected
+    return [outcomes[rank] for rank in left]
 
 
 def extract_together(
@@ -196,6 +206,41 @@ def test_helpers_are_let_go_when_the_lead_can_not_use_a_shard(tmp_path: Path) ->
     assert helper[0] == "ok"
 
 
+class Killed(Quarters):
+    """Is killed with its process at its second batch."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.num_views_seen:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("killed", [0, 1, 2])
+def test_where_a_process_is_killed_the_others_end_with_one_line(
+    tmp_path: Path, killed: int
+) -> None:
+    def network(rank: int) -> Quarters:
+        return Killed() if rank == killed else Quarters()
+
+    work = partial(extract_together, tmp_path, network=network)
+    outcomes = in_processes(tmp_path, 3, work, killed=killed)
+
+    line = "A process of this run has ended; what was computed is kept, start it again."
+    assert outcomes == [("RunError", line)] * 2
+    # The first round's three shards are kept; the next run goes on behind them.
+    assert len(list((tmp_path / "cache" / "shards").rglob("*.safetensors"))) == 3
+    fresh = Quarters()
+    again = extract(
+        model(fresh),
+        ITEMS,
+        image_reading(),
+        settings(tmp_path, batch_size=4),
+        output="features",
+    )
+    np.testing.assert_array_equal(again.values, alone(tmp_path / "alone").values)
+    assert fresh.num_views_seen == 30 - 3 * 4
+
+
 @pytest.mark.parametrize("difference", ["items", "threads"])
 def test_a_helper_whose_numbers_would_differ_takes_no_part(tmp_path: Path, difference: str) -> None:
     def work(team: Team) -> Extracted | int:
@@ -241,6 +286,7 @@ import os
 from pathlib import Path
 
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rsbench.specs import InputSpec
 
@@ -254,14 +300,27 @@ class Watched(nn.Sequential):
         return super().forward(batch)
 
 
+def note(*step):
+    (Path(os.environ["SEEN"]) / f"trained in {os.getpid()}").touch()
+
+
 def build():
+    register_optimizer_step_post_hook(note)
     return Watched(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(4))
 """
-"""Leaves a file by the name of each process that it runs in on more than the picture of a trial."""
+"""Leaves a file by the name of each process that it runs in on more than the picture of a trial,
+and one by that of each process in which anything is trained."""
+
+TRAINED = ("epochs=1", "epoch_iterations=20", "batch_size=16", "learning_rates=1,2",
+           "augment=false", "feature_types=features")  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("protocol", "changes", "num_training"),
+    [("linear_probe", ("strengths=3",), 0), ("linear_probe_dino", TRAINED, 1)],
+)
 def test_torchrun_of_the_command_line_leaves_one_record_with_the_bytes_of_one_process(
-    tmp_path: Path,
+    tmp_path: Path, protocol: str, changes: tuple[str, ...], num_training: int
 ) -> None:
     noise = np.random.default_rng(0)
     for split, number in (("train", 150), ("test", 70)):
@@ -287,7 +346,8 @@ def test_torchrun_of_the_command_line_leaves_one_record_with_the_bytes_of_one_pr
         command = [
             *(sys.executable, "-m", "rsbench", "run", "--task", "folder"),
             *("--data", str(tmp_path / "data"), "--backbone", f"{tmp_path / 'watched.py'}:build"),
-            *("--set", "strengths=3", "--device", "cpu"),
+            *("--protocol", protocol, "--device", "cpu"),
+            *(word for change in changes for word in ("--set", change)),
             *("--results", str(tmp_path / f"results of {size}")),
         ]
         return subprocess.Popen(
@@ -303,7 +363,12 @@ def test_torchrun_of_the_command_line_leaves_one_record_with_the_bytes_of_one_pr
 
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert said[2] == ("", "")
-    assert [len(list((tmp_path / f"seen of {n}").iterdir())) for n in (1, 2)] == [1, 2]
+    seen = [[path.name for path in (tmp_path / f"seen of {n}").iterdir()] for n in (1, 2)]
+    trained_in = [[name for name in names if name.startswith("trained")] for names in seen]
+    # The lead alone trains, and writes checkpoints.
+    assert [len(names) for names in trained_in] == [num_training] * 2
+    assert trained_in[1] == [f"trained in {processes[1].pid}"] * num_training
+    assert [len(names) - num_training for names in seen] == [1, 2]
     (one,), (two,) = (store.read_all(tmp_path / f"results of {n}").records for n in (1, 2))
     # Predictions, head and view scores, by their digests.
     assert one.record.files == two.record.files

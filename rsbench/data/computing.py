@@ -38,6 +38,9 @@ VIEWS_PER_SHARD_ON_A_GPU = 1024
 """The same where 64 views take less time than a fsync. Tokens, a hundred times as large, stay at
 the smaller number."""
 
+_OF_MAPS = ("stages", "tokens")
+"""Outputs that are made of stage maps, of which the digest of the features knows nothing."""
+
 _FORMAT = 2
 """Raised whenever this file, the loaders or the transforms would give other numbers."""
 
@@ -62,6 +65,7 @@ class Look:
         shared = {
             "format": _FORMAT,
             "model": self.model.digest,
+            **({"maps": self.model.maps_digest()} if self.output in _OF_MAPS else {}),
             "output": self.output,
             "reading": reading_facts(self.reading),
             "precision": self.settings.precision,

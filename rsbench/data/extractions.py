@@ -9,10 +9,11 @@ that no file speaks of are still found by their keys, and are what `collect_garb
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ FOLDER = "extractions"
 
 _SECONDS_A_DAY = 86400.0
 _AT_WORK_SECONDS = 3600.0
-"""A shard this young may belong to a run that has not written its index yet."""
+"""A shard this young may belong to a run that has not written its index yet, and an extraction
+this young to one that has not written a shard."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,14 +105,15 @@ def note(cache_root: Path, entry: Entry, *, name: Sequence[str]) -> None:
         DiskError: The cache can't be written.
     """
     path = cache_root / FOLDER / f"{digest_json([dict(entry.made_for), *name])[:32]}.json"
-    known = _read(path)
-    shards = {**(known.shards if known is not None else {}), **entry.shards}
-    if known is not None and shards == known.shards:
-        with contextlib.suppress(OSError):
-            os.utime(path)
-            return
-    plain = {**asdict(entry), "shards": shards}
-    write_atomically(path, json.dumps(plain, sort_keys=True).encode())
+    with _locked(path.parent):
+        known = _read(path)
+        shards = {**(known.shards if known is not None else {}), **entry.shards}
+        if known is not None and shards == known.shards:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+                return
+        plain = {**asdict(entry), "shards": shards}
+        write_atomically(path, json.dumps(plain, sort_keys=True).encode())
 
 
 def bytes_in_use(cache_root: Path) -> int:
@@ -131,10 +134,12 @@ def contents(cache_root: Path) -> Contents:
         if entry is None:
             continue
         there = [sizes[key] for key in entry.shards.values() if key in sizes]
-        used = path.stat().st_mtime
-        kept.append(
-            Kept(path=path, entry=entry, num_shards=len(there), num_bytes=sum(there), used=used)
-        )
+        # Another process may be clearing up.
+        with contextlib.suppress(FileNotFoundError):
+            used = path.stat().st_mtime
+            kept.append(
+                Kept(path=path, entry=entry, num_shards=len(there), num_bytes=sum(there), used=used)
+            )
     named = {key for each in kept for key in each.entry.shards.values()}
     orphans = [size for key, size in sizes.items() if key not in named]
     return Contents(
@@ -156,8 +161,9 @@ def collect_garbage(
 ) -> Removed:
     """Remove what nobody needs, and extractions that the user names.
 
-    Shards that no extraction speaks of always go, unless they are younger than an hour, and so do
-    extractions of which nothing is left. With no other words given, nothing else goes.
+    Shards that no extraction speaks of always go, and so do extractions of which nothing is left,
+    unless they are younger than an hour: a run may be at work on them. With no other words given,
+    nothing else goes.
 
     Args:
         cache_root: Folder of the caches.
@@ -184,7 +190,11 @@ def collect_garbage(
         chosen = []
     sizes = {path: facts.st_size for path, facts in _shards(cache_root)}
     young = {path for path, facts in _shards(cache_root) if now - facts.st_mtime < _AT_WORK_SECONDS}
-    going: list[Kept] = [each for each in found.kept if not each.num_shards and each not in chosen]
+    going: list[Kept] = [
+        each
+        for each in found.kept
+        if not each.num_shards and now - each.used >= _AT_WORK_SECONDS and each not in chosen
+    ]
     shards = _left_over(sizes, found.kept, going, young)
     for each in reversed(chosen):  # The longest unused first.
         left = sum(sizes.values()) - sum(sizes[path] for path in shards)
@@ -241,12 +251,36 @@ def _shards(cache_root: Path) -> list[tuple[Path, os.stat_result]]:
     return found
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out of a folder; the lock ends with the process.
+
+    Where a file system has no locks, two that write at once lose names of shards and no shard.
+    """
+    with contextlib.ExitStack() as held:
+        # What can't be made or opened is for the writing itself to explain.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
 def _read(path: Path) -> Entry | None:
     """Give an entry; None where it is absent, cut short or of another format."""
     try:
-        plain = json.loads(path.read_bytes())
-        entry = Entry(**plain)
-        mappings = (entry.made_for, entry.reading, entry.shards)
-    except (OSError, ValueError, TypeError):
+        entry = Entry(**json.loads(path.read_bytes()))
+    # Brackets in brackets without end are a RecursionError.
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return entry if all(isinstance(each, dict) for each in mappings) else None
+    if not all(isinstance(each, dict) for each in (entry.made_for, entry.reading, entry.shards)):
+        return None
+    words = (
+        entry.output,
+        entry.precision,
+        *entry.made_for.values(),
+        *entry.shards.values(),
+    )
+    is_whole = all(isinstance(each, str) for each in words) and isinstance(entry.num_items, int)
+    return entry if is_whole else None

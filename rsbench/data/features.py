@@ -4,7 +4,8 @@ Each number is computed once. A shard holds whole batches of consecutive items o
 named by content: the network, the reading, the decoder, the items' bytes, and what bit-identity
 needs besides (batch, precision, threads, device). So an extraction that was killed goes on at the
 shard it was at, folds of one pool share what they have in common, and a file that changes takes
-only its own shard with it.
+only its own shard with it. Nothing is written twice: what memory should not hold is read by row
+from the shards themselves, and what a limit keeps out of the cache is handed on or held in memory.
 
 Several processes take shards in turn (`rsbench.data.sharing`); each is computed by one of them from
 whole batches, so the numbers are the same however many there are.
@@ -35,8 +36,10 @@ from rsbench.data.computing import (
     shard_key,
 )
 from rsbench.data.fingerprints import Fingerprints
+from rsbench.data.keeping import Keeper
 from rsbench.data.loaders import Lookup, batches, dead_workers_named, views_per_item
 from rsbench.data.outputs import tell_if_emulated
+from rsbench.data.rows import ShardRows
 from rsbench.data.shards import Shard, ShardStore
 from rsbench.data.sharing import computed_by_all, order_of
 from rsbench.specs import Extraction, Item, MediaFacts, Model, Reading, Settings
@@ -53,10 +56,10 @@ _ITEM_OVERHEAD_BYTES = 20
 class Extracted:
     """The output for each view of each item asked for."""
 
-    values: np.ndarray
-    """float32 (N, V, D), for tokens (N, V, S, D), in the order asked for; rows of NaN for
-    items that failed. Without width where they were taken as they
-    came. A memory map where it is large: index it before doing arithmetic on all of it."""
+    values: np.ndarray | ShardRows
+    """float32 (N, V, D), for tokens (N, V, S, D), in the order asked for; rows of NaN for items
+    that failed. Without width where they were taken as they came. An array up to 1 GiB; what is
+    larger is read by row from the shards, `values[rows]`, and can't be changed."""
     failures: Mapping[int, str]
     """Reason by place among the items asked for, for those that could not be read."""
     facts: tuple[MediaFacts | None, ...]
@@ -100,7 +103,8 @@ def extract(
 
     Raises:
         RunError: A worker died, or the cache can't be written.
-        RsbenchError: The reading itself is at fault, whatever the item.
+        RsbenchError: The reading itself is at fault, whatever the item; or a limit keeps out of the
+            cache what memory should not hold.
     """
     assert not any(module.training for module in model.module.modules()), "must be in eval mode"
     assert reading.read is None or reading.read_key, "a task's own reader must be named"
@@ -120,7 +124,7 @@ def extract(
         num_views=views_per_item(reading),
         num_axes=2 if output == "tokens" else 1,
         take=take,
-        folder=settings.cache_root / extractions.SHARDS,
+        store=store,
     )
     num_all = sum(len(plan.rows_of(number)) for number in keys)
     stage = "predict" if output == "logits" else "extract features"
@@ -128,7 +132,7 @@ def extract(
 
     def count_cached(number: int, shard: Shard) -> None:
         nonlocal num_done, num_cached
-        assembly.add(number, shard)
+        assembly.add(number, shard, key=keys[number])
         num_done += len(plan.rows_of(number))
         num_cached += len(shard.values)
 
@@ -137,7 +141,7 @@ def extract(
     if missing:
         tell_if_emulated(settings)
     settings.progress(stage, num_done, num_all)
-    keeper = _Keeper(store, settings, is_needed=bool(missing))
+    keeper = Keeper(store, settings, is_needed=bool(missing))
     if keeper.has_room or num_cached:
         _note(plan, keys, look)
     clock = Clock()
@@ -148,10 +152,11 @@ def extract(
     by_all = computed_by_all(order_of(look, items, missing), share, settings)
     with torch.inference_mode(), dead_workers_named(), closing(by_all):
         for number, shard, lasting in clock.timed(by_all):
+            keeper.foresee(shard, plan, missing, streams=take is not None)
             # A file that was replaced meanwhile has no part in a shard named by the old one.
-            if lasting and keys[number] == shard_key(plan, number, common, fingerprints):
-                keeper.keep(keys[number], shard)
-            assembly.add(number, shard)
+            is_named = lasting and keys[number] == shard_key(plan, number, common, fingerprints)
+            is_kept = is_named and keeper.keep(keys[number], shard)
+            assembly.add(number, shard, key=keys[number] if is_kept else None)
             num_computed += len(shard.values)
             num_done += len(plan.rows_of(number))
             settings.progress(stage, num_done, num_all)
@@ -227,32 +232,6 @@ def _take_cached(
                 take(number, shard)
                 del doubtful[number]
     return sorted([*missing, *doubtful]), lookup
-
-
-class _Keeper:
-    """Writes shards as long as there is room; what others write meanwhile is not counted."""
-
-    def __init__(self, store: ShardStore, settings: Settings, *, is_needed: bool) -> None:
-        self._store = store
-        self._say = settings.say
-        self._limit = settings.cache_limit_bytes
-        self._used = 0
-        if self._limit is not None and is_needed:
-            self._used = extractions.bytes_in_use(settings.cache_root)
-
-    @property
-    def has_room(self) -> bool:
-        return self._limit is None or self._used < self._limit
-
-    def keep(self, key: str, shard: Shard) -> None:
-        if self._limit is None or self._used + shard.values.nbytes <= self._limit:
-            self._used += self._store.save(key, shard)
-            return
-        self._say(
-            f"the feature cache has reached --cache-limit ({self._limit / 2**30:g} GiB): outputs go"
-            " to the protocol without being kept, and the next run computes them again; rsbench"
-            " cache gc makes room"
-        )
 
 
 def _tell_damaged(store: ShardStore, settings: Settings) -> None:

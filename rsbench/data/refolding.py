@@ -192,10 +192,17 @@ def _planned(whole: Split, folding: Folding, task: Task) -> tuple[FoldPlan, list
 
 def _fold_names(groups: Sequence[str]) -> list[str]:
     """Name folds by the group each tests, in letters that files and options take."""
-    taken: dict[str, int] = {}
+    plain = [
+        re.sub(r"[^\w.-]+", "_", group, flags=re.ASCII).strip("._-") or "group" for group in groups
+    ]
+    # Groups whose names are file names keep them, whatever others would be called.
+    taken = {name for name, group in zip(plain, groups, strict=True) if name == group}
     names = []
-    for group in groups:
-        name = re.sub(r"[^\w.-]+", "_", group, flags=re.ASCII).strip("._-") or "group"
-        taken[name] = taken.get(name, 0) + 1
-        names.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
+    for name, group in zip(plain, groups, strict=True):
+        chosen, number = name, 1
+        while chosen in taken and name != group:
+            number += 1
+            chosen = f"{name}-{number}"
+        taken.add(chosen)
+        names.append(chosen)
     return names

@@ -4,7 +4,8 @@ A shard is a safetensors file named by the digest of everything its numbers depe
 the sha256 of its own content: one that was cut short or changed is computed again like one that is
 absent, and told from it. Files are written beside their place and moved into it, so a killed
 process leaves whole shards only, and two processes that write the same shard leave one of two equal
-files.
+files. Values are mapped into memory where they lie: checking them reads them once, and what is
+taken of them is all that is copied.
 
 Shape letters: N items that could be read, V views, S tokens, D features or classes.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from rsbench.atomic import remove_stale, write_atomically
+from rsbench.errors import RunError
 from rsbench.specs import MediaFacts
 
 
@@ -29,7 +32,8 @@ class Shard:
     """What extraction found for a few consecutive items."""
 
     values: np.ndarray
-    """float32 (N, V, D), for tokens (N, V, S, D): the items that could be read, in order."""
+    """float32 (N, V, D), for tokens (N, V, S, D): the items that could be read, in order. Of a
+    shard that was loaded, a read-only memory map of its file."""
     failures: Mapping[int, str]
     """Reason by position in the shard, for the items that could not."""
     facts: tuple[MediaFacts, ...]
@@ -54,13 +58,11 @@ class ShardStore:
 
         What is there and can't be used is remembered in `damaged`.
         """
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = self.path(key)
         try:
-            with safe_open(path, framework="numpy") as file:
-                header = file.metadata() or {}
-                values = file.get_tensor("values")
+            header, values = _opened(path)
             text = header["items"]
             items = json.loads(text)
             shard = Shard(
@@ -71,15 +73,38 @@ class ShardStore:
             whole = header["sha256"] == _content_digest(key, values, text)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError):
             whole = False
         if not whole or len(shard.facts) != len(values):
             self.damaged.append(path)
             return None
         return shard
 
-    def save(self, key: str, shard: Shard) -> int:
-        """Write a shard atomically; give its bytes.
+    def mapped(self, key: str) -> np.ndarray:
+        """Give the values of a shard that was loaded or saved before; they are not checked again.
+
+        Raises:
+            RunError: It is there no more, or is another file now.
+        """
+        from safetensors import SafetensorError
+
+        path = self.path(key)
+        try:
+            return _opened(path)[1]
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+            raise RunError(
+                f"{path} was there when this run began and can't be read now"
+                f" ({' '.join(str(error).split())}): start the run again, and let rsbench cache gc"
+                " wait until it has ended."
+            ) from error
+
+    def save(self, key: str, shard: Shard, *, most_bytes: int | None = None) -> int:
+        """Write a shard atomically; give its bytes, 0 where it has more than it may and was not.
+
+        Args:
+            key: Its name.
+            shard: What was found.
+            most_bytes: Of the file; None is any number.
 
         Raises:
             DiskError: The disk is full, or the folder can't be written.
@@ -95,11 +120,31 @@ class ShardStore:
             }
         )
         header = {"items": text, "sha256": _content_digest(key, values, text)}
+        content = save({"values": values}, metadata=header)
+        if most_bytes is not None and len(content) > most_bytes:
+            return 0
         path = self.path(key)
         remove_stale(path.parent)
-        content = save({"values": values}, metadata=header)
         write_atomically(path, content)
         return len(content)
+
+
+def _opened(path: Path) -> tuple[Mapping[str, str], np.ndarray]:
+    """Give the header of a file and its float32 values, mapped."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        values = file.get_slice("values")
+        shape, kind, names = tuple(values.get_shape()), values.get_dtype(), file.keys()
+        if kind != "F32" or len(names) != 1:
+            raise ValueError(f"a shard holds float32 values alone, not {kind} of {len(names)}")
+    num_bytes = math.prod(shape) * np.dtype(np.float32).itemsize
+    if not num_bytes:
+        return header, np.empty(shape, dtype=np.float32)
+    # The one tensor of a file ends where the file ends: the format allows nothing behind it.
+    offset = path.stat().st_size - num_bytes
+    return header, np.asarray(np.memmap(path, np.dtype("<f4"), "r", offset, shape))
 
 
 def _decoded(fields: list[Any]) -> MediaFacts:

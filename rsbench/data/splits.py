@@ -12,7 +12,7 @@ import hashlib
 import io
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -79,11 +79,8 @@ def stratified_folds(
                 f"class {_name_of(key, names)!r} must have at least 2 {what} for cross-validation, "
                 f"it has 1; add {what}, drop the class, or give a train/test split"
             )
-    notes = [
-        f"class {_name_of(key, names)!r} has {len(units_of[key])} {what} for {num_folds} folds: "
-        "some folds do not test it"
-        for key in few
-    ]
+    counts = {_name_of(key, names): len(units_of[key]) for key in few}
+    notes = list(_few_in_words(counts, what=what, num_folds=num_folds))
     if groups is None:
         fold_of = _deal(strata, num_folds=num_folds, seed=seed)
     else:
@@ -304,11 +301,31 @@ def _untrained(strata: Sequence[Any], fold_of: Sequence[int], *, names: Sequence
     folds_of: defaultdict[Any, set[int]] = defaultdict(set)
     for stratum, fold in zip(strata, fold_of, strict=True):
         folds_of[stratum].add(fold)
-    return [
-        f"class {_name_of(key, names)!r} lies in one fold only: it is tested untrained"
-        for key in sorted(folds_of, key=str)
-        if len(folds_of[key]) == 1
+    alone = [
+        repr(_name_of(key, names)) for key in sorted(folds_of, key=str) if len(folds_of[key]) == 1
     ]
+    if not alone:
+        return []
+    if len(alone) == 1:
+        return [f"class {alone[0]} lies in one fold only: it is tested untrained"]
+    return [f"{len(alone)} classes lie in one fold only and are tested untrained: {_some(alone)}"]
+
+
+def _few_in_words(counts: Mapping[str, int], *, what: str, num_folds: int) -> Iterator[str]:
+    """Say in one line which classes some folds do not test."""
+    if len(counts) > 1:
+        named = _some([f"{name!r} ({count})" for name, count in counts.items()])
+        yield (
+            f"{len(counts)} classes have fewer {what} than the {num_folds} folds, and some folds do"
+            f" not test them: {named}"
+        )
+        return
+    for name, count in counts.items():
+        yield f"class {name!r} has {count} {what} for {num_folds} folds: some folds do not test it"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _name_of(stratum: Any, names: Sequence[str]) -> str:  # noqa: ANN401 - a class index, or a name

@@ -9,7 +9,8 @@ depend on how many helpers there were. Between orders the helpers wait: what is 
 a probe, training) is the lead's alone.
 
 Messages are Python objects between processes of one run, over gloo, for GPUs too: what crosses is
-small beside what was computed.
+small beside what was computed. A process that was killed breaks the link to the others, which end
+then, each with one line: what has been written by then stays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,13 @@ from rsbench.errors import RsbenchError, RunError
 _LEAD = 0
 _LONGEST_WAIT = datetime.timedelta(days=30)
 """Helpers wait while the lead fits; torchrun ends them when it dies."""
+
+
+class _LinkError(RunError):
+    """A process has ended in the middle of a run, and no word reaches the others any more."""
+
+
+_ENDED = "A process of this run has ended; what was computed is kept, start it again."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +70,7 @@ class Team:
             num_rounds: Pieces of the longest share.
 
         Raises:
-            RunError: A helper failed; the others have stopped then.
+            RunError: A helper failed, and the others have stopped then; or a process has ended.
         """
         _broadcast(order)
         num_asked = 0
@@ -79,9 +87,11 @@ class Team:
                 yield from (each for each in pieces if each is not None)
         finally:
             # Whatever stopped the lead, the helpers are at their next piece and wait for a word.
+            # What stopped it is what is told, even if none of them is there to hear this.
             if num_asked < num_rounds:
-                self._collect(None)
-                _broadcast(True)
+                with suppress(_LinkError):
+                    self._collect(None)
+                    _broadcast(True)
 
     def help(self, own: Callable[[], Iterator[Any]], *, num_rounds: int) -> None:
         """Do this process's share of an order and send each piece to the lead.
@@ -91,6 +101,9 @@ class Team:
         Args:
             own: Begins the share.
             num_rounds: As the lead has it.
+
+        Raises:
+            RunError: A process has ended.
         """
         share: Iterator[Any] | None = None
         for _ in range(num_rounds):
@@ -109,16 +122,22 @@ class Team:
                 return
 
     def hear(self) -> Any:  # noqa: ANN401 - whatever the lead sends
-        """Wait for the lead's next order; None when there will be no more."""
+        """Wait for the lead's next order; None when there will be no more.
+
+        Raises:
+            RunError: A process has ended.
+        """
         return _broadcast(None)
 
     def dismiss(self) -> None:
-        """Tell the helpers that there will be no more orders."""
-        _broadcast(None)
+        """Tell the helpers that there will be no more orders; one that has ended needs no word."""
+        with suppress(_LinkError):
+            _broadcast(None)
 
     def _collect(self, piece: object) -> list[Any]:
         pieces: list[Any] = [None] * self.size
-        distributed.gather_object(piece, pieces if self.leads else None, dst=_LEAD)
+        with _over_the_link():
+            distributed.gather_object(piece, pieces if self.leads else None, dst=_LEAD)
         return pieces
 
     def _fault(self, pieces: list[Any]) -> str | None:
@@ -151,8 +170,25 @@ class Helpers:
 def _broadcast(message: object) -> Any:  # noqa: ANN401 - as `hear`
     """Give what the lead says here; what the others say is not heard."""
     box = [message]
-    distributed.broadcast_object_list(box, src=_LEAD)
+    with _over_the_link():
+        distributed.broadcast_object_list(box, src=_LEAD)
     return box[0]
+
+
+@contextmanager
+def _over_the_link() -> Iterator[None]:
+    """Say in one line that a process has ended, and cut the link, so that the others hear of it.
+
+    Over what is left of it a message might wait for ever, or be taken for another one.
+    """
+    if not distributed.is_initialized():
+        raise _LinkError(_ENDED)
+    try:
+        yield
+    # What gloo raises when a connection is closed, in words of many kinds.
+    except RuntimeError as error:
+        distributed.destroy_process_group()
+        raise _LinkError(_ENDED) from error
 
 
 def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -194,7 +230,8 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Team | None]
     try:
         yield team
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _size(environment: Mapping[str, str]) -> int:

@@ -14,7 +14,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,15 +298,28 @@ def numeric_digest(module: nn.Module, input_shape: Sequence[int], *, decimals: i
         outputs = _fixed_outputs(module, input_shape, torch.float64)
     except Exception:  # What a network makes of numbers it was not written for is its own affair.
         outputs, decimals = _eight_sums(_float32_outputs(module, input_shape)), 2
-    largest = outputs.abs().max().item()
-    if not math.isfinite(largest):
-        raise WeightsError(
-            "the outputs of a network must be finite numbers, and this one gives NaN or infinity "
-            "for an ordinary input: check its weights"
-        )
-    steps = (outputs / (largest or 1.0) * 10**decimals).round().to(torch.int64)
-    text = f"{tuple(outputs.shape)} {largest:.{decimals}e} {steps.flatten().tolist()}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _rounded_digest(outputs, decimals)
+
+
+def maps_digest(module: nn.Module, input_shape: Sequence[int]) -> str:
+    """Give the sha256 of a network's stage maps, each rounded as `numeric_digest` rounds outputs.
+
+    Args:
+        module: The network, with `stage_maps`; it is left as it is, whatever its mode and device.
+        input_shape: Of the input with its batch axis; the smallest the network takes is enough.
+
+    Raises:
+        WeightsError: The network gives no maps of such an input, or values that are not finite.
+    """
+    try:
+        maps, decimals = _fixed_run(module, input_shape, torch.float64, _stage_maps), 3
+    except Exception:  # As above.
+        found, decimals = _float32_maps(module, input_shape), 2
+        maps = {f"{name} {tuple(each.shape)}": _eight_sums(each) for name, each in found.items()}
+    digests = [
+        f"{name} {_rounded_digest(each, decimals)}\n" for name, each in maps.items() if each.numel()
+    ]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -525,7 +538,34 @@ def _precision_notes(
     ]
 
 
+def _rounded_digest(values: Tensor, decimals: int) -> str:
+    largest = values.abs().max().item()
+    if not math.isfinite(largest):
+        raise WeightsError(
+            "the outputs of a network must be finite numbers, and this one gives NaN or infinity "
+            "for an ordinary input: check its weights"
+        )
+    steps = (values / (largest or 1.0) * 10**decimals).round().to(torch.int64)
+    text = f"{tuple(values.shape)} {largest:.{decimals}e} {steps.flatten().tolist()}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stage_maps(network: Any, batch: Tensor) -> Mapping[str, Tensor]:  # noqa: ANN401
+    # Any: `stage_maps` is of the backbone contract, which nn.Module's attributes do not show.
+    maps: Mapping[str, Tensor] = network.stage_maps(batch)
+    return maps
+
+
 def _fixed_outputs(module: nn.Module, shape: Sequence[int], precision: torch.dtype) -> Tensor:
+    return _fixed_run(module, shape, precision, lambda twin, batch: {"": twin(batch)})[""]
+
+
+def _fixed_run(
+    module: nn.Module,
+    shape: Sequence[int],
+    precision: torch.dtype,
+    run: Callable[[nn.Module, Tensor], Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
     """Run a copy of a network in eval mode; outputs as float64 on the CPU."""
     parameter = next(module.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
@@ -534,8 +574,8 @@ def _fixed_outputs(module: nn.Module, shape: Sequence[int], precision: torch.dty
     batch = (numbers.to(torch.float64) / 32_768 - 1).reshape(tuple(shape))
     twin = copy.deepcopy(module).to(precision).eval()
     with torch.inference_mode():
-        outputs: Tensor = twin(batch.to(device=device, dtype=precision))
-    return outputs.to(device="cpu", dtype=torch.float64)
+        outputs = run(twin, batch.to(device=device, dtype=precision))
+    return {name: each.to(device="cpu", dtype=torch.float64) for name, each in outputs.items()}
 
 
 def _float32_outputs(module: nn.Module, shape: Sequence[int]) -> Tensor:
@@ -546,6 +586,17 @@ def _float32_outputs(module: nn.Module, shape: Sequence[int]) -> Tensor:
         raise WeightsError(
             f"a network must map a batch of shape {tuple(shape)} to features and this one failed "
             f"({reason}): check its modality and input size"
+        ) from error
+
+
+def _float32_maps(module: nn.Module, shape: Sequence[int]) -> dict[str, Tensor]:
+    try:
+        return _fixed_run(module, shape, torch.float32, _stage_maps)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise WeightsError(
+            f"a network must give stage maps of a batch of shape {tuple(shape)} and this one "
+            f"failed ({reason}): check its stage_maps, or use a protocol that reads features alone"
         ) from error
 
 
