@@ -34,7 +34,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rsbench.errors import MediaError
-from rsbench.media.jpeg import Size, plain_jpeg_size
+from rsbench.media.jpeg import Header, sequential_header
 from rsbench.media.machine import is_of_machine
 
 Pixels = npt.NDArray[np.uint8]
@@ -134,18 +134,14 @@ def write_image(path: Path, pixels: Pixels) -> None:
 
 def _read(path: Path) -> Pixels:
     content = _jpeg_content(path)
-    size = None if content is None else plain_jpeg_size(content)
-    if content is not None and size is not None:
-        pixels = _decoded(content, size)
+    header = None if content is None else sequential_header(content)
+    if content is not None and header is not None:
+        pixels = _decoded(content, header)
         if pixels is not None:
             return pixels
     # Pillow warns of odd metadata and large sizes; what matters of it is raised.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if content is not None and size is None:
-            pixels = _decoded_as_header_says(content)
-            if pixels is not None:
-                return pixels
         return _read_by_pillow(path)
 
 
@@ -158,35 +154,33 @@ def _jpeg_content(path: Path) -> bytes | None:
         return start + file.read()
 
 
-def _decoded_as_header_says(content: bytes) -> Pixels | None:
-    """Decode a JPEG of whose header Pillow says what it means; None for what is Pillow's."""
+def _decoded(content: bytes, header: Header) -> Pixels | None:
+    """Decode a JPEG, upright; None for what is too large, damaged or Pillow's."""
+    if header.height * header.width > MAX_IMAGE_PIXELS:
+        return None
     try:
-        # It reads no further than the header here.
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
-            if header.format != "JPEG" or header.mode not in ("RGB", "L"):
-                return None
-            size, orientation = Size(header.height, header.width), _orientation(header)
-    except Exception as error:
+        orientation = 1 if header.says_no_more else _orientation_told(content, header)
+        stored = None if orientation is None else _decode_jpeg(content)
+    except Exception as error:  # torchvision raises RuntimeErrors, of whatever cause.
         if is_of_machine(error):
             raise
         return None
-    stored = _decoded(content, size)
-    if stored is None or orientation not in _ORIENTATIONS:
+    if stored is None or stored.shape != (header.height, header.width, 3):
+        return None
+    if orientation not in _ORIENTATIONS:
         return stored
     return np.array(Image.fromarray(stored).transpose(_ORIENTATIONS[orientation]), dtype=np.uint8)
 
 
-def _decoded(content: bytes, size: Size) -> Pixels | None:
-    """Decode a JPEG; None for what is too large, damaged or not as large as its header says."""
-    if size.height * size.width > MAX_IMAGE_PIXELS:
-        return None
-    try:
-        stored = _decode_jpeg(content)
-    except Exception as error:  # It raises RuntimeErrors, of whatever cause.
-        if is_of_machine(error):
-            raise
-        return None
-    return stored if stored.shape == (*size, 3) else None
+def _orientation_told(content: bytes, header: Header) -> int | None:
+    """Give the EXIF orientation that Pillow finds; None for what is no single picture in RGB."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # It reads no further than the header here.
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as opened:
+            is_plain = opened.format == "JPEG" and opened.mode in ("RGB", "L")
+            is_same = (opened.height, opened.width) == (header.height, header.width)
+            return _orientation(opened) if is_plain and is_same else None
 
 
 def _decode_jpeg(content: bytes) -> Pixels:
