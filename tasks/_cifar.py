@@ -1,8 +1,9 @@
 """CIFAR-10 and CIFAR-100: 32 x 32 pictures in a few files of numbers, binary or pickled.
 
 The binary version is a row of records, and what one needs no pickle for. The "python version" is
-pickles of Python 2: they are read by an unpickler that knows arrays, and nothing else that a pickle
-may ask for. (Sizes and the order of colours: https://www.cs.toronto.edu/~kriz/cifar.html.)
+pickles of Python 2: they are read by an unpickler that knows arrays of bytes, and nothing else that
+a pickle may ask for; numpy's own functions are not given out, since they make any type of any
+bytes. (Sizes and the order of colours: https://www.cs.toronto.edu/~kriz/cifar.html.)
 
 Shape letters: N pictures, C channels, H height, W width.
 """
@@ -10,7 +11,9 @@ Shape letters: N pictures, C channels, H height, W width.
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,8 +147,9 @@ def _read_binary(path: Path, files: CifarFiles, num_classes: int) -> _Part:
 
 def _read_pickled(path: Path, files: CifarFiles, num_classes: int) -> _Part:
     content = _unpickle(path)
-    data, labels = content.get("data"), content.get(files.pickled_labels)
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or not isinstance(labels, list):
+    held, labels = content.get("data"), content.get(files.pickled_labels)
+    data = held.values if isinstance(held, _Array) else None
+    if data is None or not isinstance(labels, list):
         raise DataError(
             f"{path.name} must hold 'data' of type uint8 and the list '{files.pickled_labels}', and"
             " holds others; is it of another data set?"
@@ -154,6 +158,12 @@ def _read_pickled(path: Path, files: CifarFiles, num_classes: int) -> _Part:
         raise DataError(
             f"{path.name} must hold {_PIXEL_BYTES} numbers for each of its {len(labels)} labels, "
             f"'data' is {data.shape}; fetch it again"
+        )
+    # Not by np.asarray, which runs methods of what it is given.
+    strange = next((label for label in labels if type(label) is not int), None)
+    if strange is not None:
+        raise DataError(
+            f"{path.name} must have whole numbers as labels, has a {type(strange).__name__}"
         )
     _check_labels(path, np.asarray(labels), num_classes)
     return _Part(_as_pictures(data), labels)
@@ -186,31 +196,125 @@ def _pickled_names(path: Path, key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Give bytes that a pickle of protocol 2 holds as text, which Python 3 writes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not one of arrays")
-    return text.encode("latin1")
+_NUM_TUPLES = 1_000
+"""Tuples that a pickle may make; an array has six. Python hashes one in another without looking how
+deep they go, and dies of some ten thousand."""
+_TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"})
+_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_UINT8_STATE = (3, "|", None, None, None, -1, -1, 0)
+"""What numpy says of the type uint8 in a pickle."""
 
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+class _Frozen:
+    """What a pickle may name, and can't change."""
 
-_ALLOWED: Mapping[tuple[str, str], Any] = MappingProxyType(
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Refuse: a pickle may otherwise set what it likes on what it names.
+
+        Raises:
+            UnpicklingError: Always.
+        """
+        raise pickle.UnpicklingError("it changes what it is given")
+
+
+class _Uint8(_Frozen):
+    """Stands for the type of the numbers; numpy makes none of what a pickle says."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        """Take the one state that the type has.
+
+        Raises:
+            UnpicklingError: It is another.
+        """
+        if state != _UINT8_STATE:
+            raise pickle.UnpicklingError("its arrays must be of plain uint8, one is not")
+
+
+class _Array:
+    """An array of bytes, empty until a pickle says what it holds."""
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.values: np.ndarray | None = None
+        """uint8; can't be written to."""
+
+    def __setstate__(self, state: object) -> None:
+        """Take the state of numpy's arrays: version, shape, type, order, bytes.
+
+        Raises:
+            UnpicklingError: It is no table of uint8 in C order, or has another number of bytes.
+        """
+        match state:
+            case (1, tuple(shape), _Uint8(), False, str() | bytes() as content):
+                # Bytes of Python 2 come as text.
+                content = content.encode("latin1") if isinstance(content, str) else content
+            case _:
+                raise pickle.UnpicklingError("its arrays must be of uint8 in C order, one is not")
+        are_lengths = all(type(length) is int and length >= 0 for length in shape)
+        if len(shape) != 2 or not are_lengths or math.prod(shape) != len(content):
+            raise pickle.UnpicklingError(f"two lengths must fit an array's {len(content)} bytes")
+        self.values = np.frombuffer(content, np.uint8).reshape(shape)
+
+
+class _Reconstruct(_Frozen):
+    __slots__ = ()
+
+    def __call__(self, kind: object, shape: object, code: object) -> _Array:
+        """Make an array to be filled, whatever it is said to be before."""
+        return _Array()
+
+
+class _Dtype(_Frozen):
+    __slots__ = ()
+
+    def __call__(self, code: object, *how: object) -> _Uint8:
+        """Give the one type there is.
+
+        Raises:
+            UnpicklingError: Another is asked for.
+        """
+        if code != "u1":
+            raise pickle.UnpicklingError("its arrays must be of plain uint8, one is not")
+        return _Uint8()
+
+
+class _Latin1(_Frozen):
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        """Give bytes that a pickle of protocol 2 holds as text, which Python 3 writes.
+
+        Raises:
+            UnpicklingError: The encoding is another.
+        """
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"the encoding {encoding!r:.40} is not one of arrays")
+        return text.encode("latin1")
+
+
+_ALLOWED: Mapping[tuple[str, str], _Frozen] = MappingProxyType(
     {
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _latin1,
+        # The first is numpy 1's name, and of the published files.
+        ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
+        ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
+        ("numpy", "ndarray"): _Frozen(),
+        ("numpy", "dtype"): _Dtype(),
+        ("_codecs", "encode"): _Latin1(),
     }
 )
-"""What an array is made of; nothing is imported by the name that a file says."""
+"""What an array is made of, in our own words; nothing is imported by the name that a file says."""
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Reads texts, numbers, lists, dicts and arrays; refuses everything else."""
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as the base class has it
+    def find_class(self, module: str, name: str) -> _Frozen:
         """Give one of the few things that arrays need.
 
         Raises:
@@ -222,10 +326,26 @@ class _ArraysOnly(pickle.Unpickler):
         return found
 
 
+def _refuse_traps(content: bytes) -> None:
+    """Refuse a pickle that fills the memory or the stack while it is read.
+
+    Raises:
+        UnpicklingError: It does.
+    """
+    num_tuples = 0
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        num_tuples += opcode.name in _TUPLES
+        # Objects are numbered as they come: there is room for as many as the largest number.
+        if num_tuples > _NUM_TUPLES or (opcode.name in _PUTS and int(argument or 0) > number):
+            raise pickle.UnpicklingError("it is made to exhaust the memory")
+
+
 def _unpickle(path: Path) -> dict[str, Any]:
-    # latin1: so that the bytes of Python 2 become texts, and arrays their own bytes again.
     try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        content = path.read_bytes()
+        _refuse_traps(content)
+        # latin1: so that the bytes of Python 2 become texts, and arrays their own bytes again.
+        read = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
     except MemoryError:
         raise
     except Exception as error:  # A damaged pickle raises whatever it trips over.
@@ -234,6 +354,6 @@ def _unpickle(path: Path) -> dict[str, Any]:
             f"{path.name} must be a pickle of pictures as published: {reason[:160]}; fetch it "
             "again, or take the binary version"
         ) from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path.name} must hold a dict, holds a {type(content).__name__}")
-    return content
+    if not isinstance(read, dict):
+        raise DataError(f"{path.name} must hold a dict, holds a {type(read).__name__}")
+    return read

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,8 @@ def read_mat(path: Path, *, required: str) -> Mapping[str, Any]:
     """
     from scipy.io import loadmat
 
-    try:
+    with _parsing(path):
         variables: Mapping[str, Any] = loadmat(path, simplify_cells=True)
-    except Exception as error:  # scipy's parser raises whatever it trips over.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path.name} must be a MATLAB file of version 5: {reason[:120]}; fetch it again"
-        ) from error
     if required not in variables:
         raise DataError(
             f"{path.name} must hold the variable {required!r}, it holds "
@@ -35,6 +31,31 @@ def read_mat(path: Path, *, required: str) -> Mapping[str, Any]:
             "get the official file"
         )
     return variables
+
+
+def mat_shapes(path: Path) -> Mapping[str, tuple[int, ...]]:
+    """Give the shapes of a file's variables, by their names; unpacks none of them.
+
+    Raises:
+        DataError: It is no MATLAB file of version 5, or is damaged.
+    """
+    from scipy.io import whosmat
+
+    with _parsing(path):
+        return {name: tuple(shape) for name, shape, _ in whosmat(path)}
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # scipy's parser raises whatever it trips over.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path.name} must be a MATLAB file of version 5: {reason[:120]}; fetch it again"
+        ) from error
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - as a MATLAB file has it

@@ -108,13 +108,30 @@ def find_base(of: PictureSet, guard: RootGuard) -> Path:
     return next(iter(found.values()))
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def list_below(guard: RootGuard, path: Path) -> Path:
+    """Give a list's path where it is a file below the root.
+
+    A list is quoted in errors, so that one that is a link to elsewhere would show what lies there.
+
+    Args:
+        guard: Of the root.
+        path: Below the root, as it is written.
+
+    Raises:
+        DataError: There is no such file, or it is a link that leaves the root.
+    """
+    if guard.locate(path.name, bases=[path.parent], where=str(path.parent)) is None:
+        raise DataError(f"the list {path} must be there, and is not; unpack the archive again")
+    return path
+
+
+def read_lines(guard: RootGuard, path: Path) -> Iterator[Line]:
     """Give the lines of a list that are not blank.
 
     Raises:
-        DataError: The file can't be read or is not text.
+        DataError: The file is missing or a link that leaves the root, can't be read or is not text.
     """
-    for number, text in enumerate(read_text(path).splitlines(), start=1):
+    for number, text in enumerate(read_text(list_below(guard, path)).splitlines(), start=1):
         if text.strip():
             yield Line(f"{path.name}, line {number}", text.strip())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from rsbench.data.files import RootGuard
 from rsbench.errors import DataError
 from rsbench.specs import Item
 
-from ._mat import read_mat
+from ._mat import mat_shapes, read_mat
 from ._vtab import Found, Originals
 from ._vtab_labels import binned
 from ._vtab_order import Pool
@@ -95,34 +96,47 @@ CIFAR100 = (
 # ---------------------------------------------------------------------------- SVHN
 
 _SVHN_PICTURES, _SVHN_LABELS = "X", "y"
+_SVHN_SIDE = 32
+"""Height and width of a picture, in pixels."""
 
 
 def _svhn_variables(guard: RootGuard, folder: Path, pool: Pool) -> tuple[Pixels, Numbers]:
     """Read pictures (H, W, 3, N) and labels (N,), in which ten means zero."""
     path = _opened(guard, folder, f"{pool}_32x32.mat")
     variables = read_mat(path, required=_SVHN_PICTURES)
-    pictures, labels = variables[_SVHN_PICTURES], np.ravel(variables.get(_SVHN_LABELS, ()))
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != len(labels):
+    pictures, labels = variables[_SVHN_PICTURES], variables.get(_SVHN_LABELS)
+    if not (
+        isinstance(pictures, np.ndarray)
+        and isinstance(labels, np.ndarray)
+        and pictures.dtype == np.uint8
+        and labels.dtype.kind in "iu"
+        and pictures.shape == (_SVHN_SIDE, _SVHN_SIDE, 3, labels.size)
+        and labels.ndim == 1
+    ):
         raise DataError(
-            f"{path} must hold uint8 X (H, W, 3, N) and y (N), it holds {pictures.dtype} "
-            f"{pictures.shape} and {labels.shape}; fetch it again"
+            f"{path} must hold uint8 X (32, 32, 3, N) and whole numbers y (N), it holds "
+            f"{_form(pictures)} and {_form(labels)}; fetch it again"
         )
+    wrong = labels[(labels < 1) | (labels > 10)]
+    if wrong.size:
+        raise DataError(f"{path} must hold y from 1 to 10, it holds {wrong[0]}; fetch it again")
     return pictures, labels
+
+
+def _form(value: object) -> str:
+    """Name type and shape of what a file holds: "uint8 (32, 32, 3, 5)"."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.name} {value.shape}"
+    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _svhn_count(guard: RootGuard, folder: Path, pool: Pool) -> int:
     """Count the labels alone: the pictures need not be unpacked for that."""
-    from scipy.io import whosmat
-
     path = _opened(guard, folder, f"{pool}_32x32.mat")
-    try:
-        shapes = {name: shape for name, shape, _ in whosmat(path)}
-        return int(shapes[_SVHN_LABELS][0])
-    except Exception as error:  # scipy's parser raises whatever it trips over.
-        raise DataError(
-            f"{path} must be a MATLAB file with the variables X and y: {str(error)[:80]}; fetch it "
-            "again"
-        ) from error
+    shape = mat_shapes(path).get(_SVHN_LABELS, ())
+    if len(shape) != 2 or shape[0] < 1:
+        raise DataError(f"{path} must hold y (N, 1), it holds {shape or 'none'}; fetch it again")
+    return shape[0]
 
 
 def _find_svhn(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[int]) -> Found:
@@ -151,6 +165,9 @@ SVHN = Originals(
 _DSPRITES = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 _DSPRITES_FACTORS: Mapping[str, tuple[int, int]] = {"orientation": (3, 40), "x": (4, 32)}
 """Column among the latent classes, and how many values it has."""
+_DSPRITES_COUNT = 737_280
+_DSPRITES_ROWS: Mapping[str, tuple[int, ...]] = {"imgs": (64, 64), "latents_classes": (6,)}
+"""Shape of an example's part of each array."""
 _DSPRITES_BINS = 16
 _BLOCK_BYTES = 2**24
 """The pictures are 3 GB unpacked: they are read in blocks, and only what is wanted is kept."""
@@ -159,7 +176,23 @@ _BLOCK_BYTES = 2**24
 def _dsprites_count(guard: RootGuard, folder: Path, pool: Pool) -> int:
     path = _opened(guard, folder, _DSPRITES)
     with _npz_member(path, "imgs") as stream:
-        return _npy_header(stream, path)[0][0]
+        return _dsprites_header(stream, path, "imgs")[0]
+
+
+def _dsprites_header(stream: IO[bytes], path: Path, name: str) -> tuple[int, np.dtype[Any]]:
+    """Read number and type of an array's examples, and hold them to the published form."""
+    shape, dtype = _npy_header(stream, path)
+    kinds = "u" if name == "imgs" else "iu"
+    is_right = dtype.kind in kinds and (name != "imgs" or dtype.itemsize == 1)
+    row_shape = _DSPRITES_ROWS[name]
+    if not is_right or shape[1:] != row_shape or not 1 <= shape[0] <= _DSPRITES_COUNT:
+        lengths = ", ".join(map(str, ("N", *row_shape)))
+        raise DataError(
+            f"{path} must hold {name} as {'uint8' if name == 'imgs' else 'whole numbers'} "
+            f"({lengths}), N at most {_DSPRITES_COUNT}; it holds {dtype} {str(shape)[:60]}; fetch "
+            "it again"
+        )
+    return shape[0], dtype
 
 
 def _find_dsprites(
@@ -169,10 +202,11 @@ def _find_dsprites(
     column, num_values = _DSPRITES_FACTORS[factor]
     classes = _npy_rows(path, "latents_classes", keys)
     pictures_NHW = _npy_rows(path, "imgs", keys)
-    if pictures_NHW.dtype != np.uint8 or classes.ndim != 2 or classes.shape[1] <= column:
+    values = classes[:, column]
+    if pictures_NHW.max() > 1 or values.min() < 0 or values.max() >= num_values:
         raise DataError(
-            f"{path} must hold uint8 imgs and latents_classes of 6 columns, it holds "
-            f"{pictures_NHW.dtype} and {classes.shape[1:]}; fetch it again"
+            f"{path} must hold 0 and 1 in imgs, and 0 to {num_values - 1} in column {column} of "
+            "latents_classes, and holds others; fetch it again"
         )
     # 0 and 1 become 0 and 255, as VTAB has them.
     pictures_NHW *= 255
@@ -180,9 +214,9 @@ def _find_dsprites(
         Item(
             id=f"{key:06d}",
             source=_rgb(picture_HW),
-            target=binned(int(row[column]), num_values=num_values, num_bins=_DSPRITES_BINS),
+            target=binned(int(value), num_values=num_values, num_bins=_DSPRITES_BINS),
         )
-        for key, picture_HW, row in zip(keys, pictures_NHW, classes, strict=True)
+        for key, picture_HW, value in zip(keys, pictures_NHW, values, strict=True)
     ]
     return Found(items, [])
 
@@ -192,7 +226,8 @@ def _npz_member(path: Path, name: str) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
             yield stream
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: it is encrypted, or packed in a way that Python doesn't know.
+    except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} must be numpy's .npz with {name} in it: {error}; fetch it again"
         ) from error
@@ -207,7 +242,7 @@ def _npy_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtyp
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read(stream)
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, TypeError, KeyError, EOFError, RecursionError) as error:
         raise DataError(f"{path} holds no plain array: {error}; fetch it again") from error
     if is_fortran or dtype.hasobject or not shape:
         raise DataError(f"{path} must hold arrays of numbers in C order; fetch it again")
@@ -215,24 +250,25 @@ def _npy_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtyp
 
 
 def _npy_rows(path: Path, name: str, rows: Sequence[int]) -> Numbers:
-    """Read some rows of an array of an .npz file without unpacking it whole, in the order asked."""
+    """Read some rows of one of dSprites' arrays without unpacking it whole, in the order asked."""
+    row_shape = _DSPRITES_ROWS[name]
     with _npz_member(path, name) as stream:
-        shape, dtype = _npy_header(stream, path)
-        if rows and max(rows) >= shape[0]:
-            raise DataError(f"{path} must hold {max(rows) + 1} {name}, it holds {shape[0]}")
-        row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        num_rows, dtype = _dsprites_header(stream, path, name)
+        if max(rows) >= num_rows:
+            raise DataError(f"{path} must hold {max(rows) + 1} {name}, it holds {num_rows}")
+        row_bytes = dtype.itemsize * math.prod(row_shape)
         per_block = max(1, _BLOCK_BYTES // row_bytes)
         wanted = np.asarray(rows, np.int64)
         order = np.argsort(wanted)
         ascending = wanted[order]
-        kept = np.empty((len(wanted), *shape[1:]), dtype)
-        for start in range(0, shape[0], per_block):
-            length = min(per_block, shape[0] - start)
+        kept = np.empty((len(wanted), *row_shape), dtype)
+        for start in range(0, num_rows, per_block):
+            length = min(per_block, num_rows - start)
             content = stream.read(length * row_bytes)
             if len(content) < length * row_bytes:
                 raise DataError(f"{path} is cut short in {name}; fetch it again")
             first, last = np.searchsorted(ascending, (start, start + length))
-            block = np.frombuffer(content, dtype).reshape(length, *shape[1:])
+            block = np.frombuffer(content, dtype).reshape(length, *row_shape)
             kept[order[first:last]] = block[ascending[first:last] - start]
         return kept
 
@@ -246,7 +282,7 @@ def dsprites(factor: Literal["orientation", "x"]) -> Originals:
     return Originals(
         folders=("", "dsprites-dataset"),
         markers=(_DSPRITES,),
-        num_keys={"train": 737_280},
+        num_keys={"train": _DSPRITES_COUNT},
         keys=functools.partial(_numbered, _dsprites_count),
         find=functools.partial(_find_dsprites, factor),
     )
@@ -264,8 +300,8 @@ _SMALLNORB_TYPES: Mapping[int, np.dtype[Any]] = {
 }
 """Magic number of a "binary matrix" -> type of its numbers
 (https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/)."""
-_SMALLNORB_COLUMNS = {"elevation": (1, 1), "azimuth": (2, 2)}
-"""Column of the info, and what its numbers are divided by: azimuths are 0, 2, ... 34."""
+_SMALLNORB_COLUMNS = {"elevation": (1, 1, 9), "azimuth": (2, 2, 18)}
+"""Column of the info, what its numbers are divided by (azimuths are 0, 2, ... 34), and classes."""
 
 
 def _binary_matrix(path: Path) -> Numbers:
@@ -279,7 +315,7 @@ def _binary_matrix(path: Path) -> Numbers:
     # The lengths of at least three axes are written.
     offset = 4 * (2 + max(3, num_axes))
     size = path.stat().st_size
-    if min(shape) < 1 or size != offset + dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+    if min(shape) < 1 or size != offset + dtype.itemsize * math.prod(shape):
         raise DataError(
             f"{path} must hold {shape} numbers, it has {size} bytes; unpack the .mat.gz file again"
         )
@@ -300,18 +336,29 @@ def _find_smallnorb(
 ) -> Found:
     info = _smallnorb_matrix(guard, folder, pool, "info")
     pictures = _smallnorb_matrix(guard, folder, pool, "dat")
-    if pictures.ndim != 4 or pictures.dtype != np.uint8 or len(pictures) != len(info):
+    if pictures.shape != (len(info), 2, 96, 96) or pictures.dtype != np.uint8:
         raise DataError(
-            f"{folder}: the dat file must hold uint8 pictures (N, 2, H, W), one pair an entry of "
+            f"{folder}: the dat file must hold uint8 pictures (N, 2, 96, 96), one pair an entry of "
             f"the info file's {len(info)}; it holds {pictures.dtype} {pictures.shape}"
         )
-    column, divisor = _SMALLNORB_COLUMNS[factor]
+    column, divisor, num_classes = _SMALLNORB_COLUMNS[factor]
+    if info.shape != (len(info), 4) or info.dtype != np.int32:
+        raise DataError(
+            f"{folder}: the info file must hold int32 (N, 4), it holds {info.dtype} {info.shape}"
+        )
+    values = info[:, column]
+    if values.min() < 0 or values.max() >= divisor * num_classes or (values % divisor).any():
+        raise DataError(
+            f"{folder}: column {column} of the info file must hold 0 to "
+            f"{divisor * (num_classes - 1)} in steps of {divisor}, it holds {values.min()} to "
+            f"{values.max()}"
+        )
     items = [
         Item(
             id=f"{pool}_{key:05d}",
             # The first of the two cameras.
             source=_rgb(np.asarray(pictures[key, 0])),
-            target=int(info[key, column]) // divisor,
+            target=int(values[key]) // divisor,
         )
         for key in keys
     ]

@@ -7,18 +7,17 @@ that equals a threshold belongs to the class below it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rsbench.errors import DataError
-
 CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 """Bounds of the six classes, in the units of CLEVR's pixel_coords (depth from the camera)."""
 
-CLEVR_FEWEST_OBJECTS = 3
-"""In any scene of CLEVR; the most are 10."""
+CLEVR_FEWEST_OBJECTS, CLEVR_MOST_OBJECTS = 3, 10
+"""In any scene of CLEVR."""
 
 KITTI_DISTANCES = (-100.0, 8.0, 20.0, 999.0)
 """Bounds in metres along the camera's axis; what lies beyond the last is the fourth class."""
@@ -33,18 +32,25 @@ def interval_of(value: float, bounds: Sequence[float]) -> int:
     """Give the last of several ascending bounds that lies below a value, from 0 on.
 
     Raises:
-        DataError: No bound lies below it.
+        ValueError: No bound lies below it.
     """
     below = int(np.searchsorted(np.asarray(bounds, np.float32), np.float32(value), side="left"))
     if below == 0:
-        raise DataError(
-            f"a distance must be more than {bounds[0]:g}, got {value:g}; check the file"
-        )
+        raise ValueError(f"a distance must be more than {bounds[0]:g}, got {value:g}")
     return below - 1
 
 
 def clevr_count(objects: Sequence[Mapping[str, Any]]) -> int:
-    """Give the class of a scene's number of objects: 0 for three, 7 for ten."""
+    """Give the class of a scene's number of objects: 0 for three, 7 for ten.
+
+    Raises:
+        ValueError: They are fewer or more than any scene of CLEVR has.
+    """
+    if not CLEVR_FEWEST_OBJECTS <= len(objects) <= CLEVR_MOST_OBJECTS:
+        raise ValueError(
+            f"a scene must have {CLEVR_FEWEST_OBJECTS} to {CLEVR_MOST_OBJECTS} objects, one has "
+            f"{len(objects)}"
+        )
     return len(objects) - CLEVR_FEWEST_OBJECTS
 
 
@@ -53,8 +59,21 @@ def clevr_distance(objects: Sequence[Mapping[str, Any]]) -> int:
 
     Args:
         objects: Of CLEVR's scene file; the third of "pixel_coords" is the distance.
+
+    Raises:
+        ValueError: There are none, or one does not lie between the first bound and the last.
+        TypeError: A distance is no number.
     """
-    return interval_of(min(each["pixel_coords"][2] for each in objects), CLEVR_DISTANCES)
+    distances = [each["pixel_coords"][2] for each in objects]
+    nearest, farthest = CLEVR_DISTANCES[0], CLEVR_DISTANCES[-1]
+    # NaN and whole numbers beyond any float are refused by this, too.
+    wrong = next((each for each in distances if not nearest < each <= farthest), None)
+    if wrong is not None:
+        raise ValueError(
+            f"a distance must be more than {nearest:g} and at most {farthest:g}, got "
+            f"{str(wrong)[:20]}"
+        )
+    return interval_of(min(distances), CLEVR_DISTANCES)
 
 
 def kitti_distance(lines: Sequence[str]) -> int:
@@ -65,9 +84,15 @@ def kitti_distance(lines: Sequence[str]) -> int:
 
     Returns:
         0 up to 8 m, 1 up to 20 m, 2 beyond, 3 where there is no car, van or truck.
+
+    Raises:
+        ValueError: A distance is no finite number, or lies before the first bound.
+        IndexError: A line is too short.
     """
     objects = [line.split() for line in lines]
     distances = [float(words[13]) for words in objects if words[0] in KITTI_VEHICLES]
+    if not all(map(math.isfinite, distances)):
+        raise ValueError("a distance must be a finite number, one is not")
     return interval_of(min(distances, default=KITTI_NO_VEHICLE), KITTI_DISTANCES)
 
 

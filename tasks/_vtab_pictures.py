@@ -7,21 +7,22 @@ official lists or, where the files are numbered, from the published counts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from rsbench.data.files import RootGuard
 from rsbench.errors import DataError
 from rsbench.specs import Item
 
-from ._mat import read_mat
-from ._pictures import Line, bad_line, read_lines
+from ._pictures import read_lines
 from ._vtab import Found, Originals
 from ._vtab_names import EUROSAT, OXFORD_IIIT_PET, RESISC45
 from ._vtab_order import Pool
+from .dtd import LISTS as DTD_LISTS
+from .oxford_flowers102 import read_labels, read_numbers
+from .oxford_iiit_pet import LISTS as PETS_LISTS
+from .oxford_iiit_pet import read_rows
 
 
 class Place(NamedTuple):
@@ -87,22 +88,16 @@ def _parent(key: str) -> str:
 
 # ---------------------------------------------------------------------------- DTD
 
-_DTD_LISTS: Mapping[Pool, str] = {
-    "train": "labels/train1.txt",
-    "validation": "labels/val1.txt",
-    "test": "labels/test1.txt",
-}
-
 
 def _dtd_keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
-    return [line.text for line in read_lines(folder / _DTD_LISTS[pool])]
+    return [line.text for line in read_lines(guard, folder / DTD_LISTS[pool])]
 
 
 def dtd(classes: Sequence[str]) -> Originals:
     """Read ``dtd/images/<class>/*.jpg`` by the first of the ten official partitions."""
     return Originals(
         folders=("", "dtd", "dtd/dtd"),
-        markers=(*_DTD_LISTS.values(), "images/"),
+        markers=(*DTD_LISTS.values(), "images/"),
         num_keys={"train": 1880, "validation": 1880, "test": 1880},
         keys=_dtd_keys,
         find=functools.partial(
@@ -114,29 +109,16 @@ def dtd(classes: Sequence[str]) -> Originals:
 
 # ---------------------------------------------------------------------------- Flowers
 
-_FLOWERS_SETS: Mapping[Pool, str] = {"train": "trnid", "validation": "valid", "test": "tstid"}
-
-
-def _numbers(path: Path, variable: str) -> list[int]:
-    return [int(n) for n in np.atleast_1d(read_mat(path, required=variable)[variable]).ravel()]
-
 
 def _flowers_keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
-    numbers = _numbers(folder / "setid.mat", _FLOWERS_SETS[pool])
+    num_pictures = len(read_labels(guard, folder))
+    numbers = read_numbers(guard, folder, pool, largest=num_pictures)
     return [f"image_{number:05d}.jpg" for number in numbers]
 
 
 def _find_flowers(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[str]) -> Found:
-    labels = _numbers(folder / "imagelabels.mat", "labels")
-    places = {}
-    for key in keys:
-        number = int(key[6:11])
-        if not 1 <= number <= len(labels):
-            raise DataError(
-                f"setid.mat names picture {number}, imagelabels.mat has labels for 1 to "
-                f"{len(labels)}; get the official files"
-            )
-        places[key] = Place(f"jpg/{key}", labels[number - 1] - 1)
+    labels = read_labels(guard, folder)
+    places = {key: Place(f"jpg/{key}", labels[int(key[6:11]) - 1] - 1) for key in keys}
     return located(guard, folder, places)
 
 
@@ -153,38 +135,27 @@ FLOWERS = Originals(
 
 # ---------------------------------------------------------------------------- Pets
 
-_PETS_LISTS: Mapping[Pool, str] = {
-    "train": "annotations/trainval.txt",
-    "test": "annotations/test.txt",
-}
-
-
-def _pets(folder: Path, pool: Pool) -> Iterator[tuple[Line, str, str]]:
-    """Give (line, key, number of the class from 1 on) of `Abyssinian_100 1 1 1`."""
-    for line in read_lines(folder / _PETS_LISTS[pool]):
-        words = line.text.split()
-        if len(words) != 4 or not words[1].isdigit():
-            raise bad_line(line, form="<picture> <class> <species> <breed>")
-        yield line, f"{words[0]}.jpg", words[1]
-
 
 def _pets_keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
-    return [key for _, key, _ in _pets(folder, pool)]
+    return [f"{row.picture}.jpg" for row in read_rows(guard, folder / PETS_LISTS[pool])]
 
 
 def _find_pets(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[str]) -> Found:
     numbers = {}
-    for line, key, number in _pets(folder, pool):
-        if not 1 <= int(number) <= len(OXFORD_IIIT_PET):
-            raise bad_line(line, form=f"<picture> <class from 1 to {len(OXFORD_IIIT_PET)}> ...")
-        numbers[key] = int(number)
+    for row in read_rows(guard, folder / PETS_LISTS[pool]):
+        if row.number > len(OXFORD_IIIT_PET):
+            raise DataError(
+                f"{row.where}: the second word must be a class from 1 to {len(OXFORD_IIIT_PET)}, "
+                f"got {row.number}; get the official file"
+            )
+        numbers[f"{row.picture}.jpg"] = row.number
     places = {key: Place(f"images/{key}", numbers[key] - 1) for key in keys}
     return located(guard, folder, places)
 
 
 PETS = Originals(
     folders=("", "oxford-iiit-pet", "oxford_iiit_pet"),
-    markers=(*_PETS_LISTS.values(), "images/"),
+    markers=(*PETS_LISTS.values(), "images/"),
     num_keys={"train": 3680, "test": 3669},
     keys=_pets_keys,
     find=_find_pets,
@@ -209,7 +180,7 @@ _SUN397_IGNORED = {
 
 
 def _sun397_keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
-    lines = read_lines(folder / _SUN397_LISTS[pool])
+    lines = read_lines(guard, folder / _SUN397_LISTS[pool])
     return [line.text for line in lines if line.text not in _SUN397_IGNORED]
 
 

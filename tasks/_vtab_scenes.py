@@ -17,7 +17,7 @@ from rsbench.data.files import RootGuard
 from rsbench.data.lists import read_text
 from rsbench.errors import DataError
 
-from ._pictures import read_lines
+from ._pictures import list_below, read_lines
 from ._vtab import Found, Originals
 from ._vtab_labels import kitti_distance
 from ._vtab_order import Pool
@@ -45,14 +45,16 @@ def _find_clevr(
     path = folder / "scenes" / f"CLEVR_{word}_scenes.json"
     wanted = set(keys)
     try:
-        scenes = json.loads(read_text(path))["scenes"]
+        scenes = json.loads(read_text(list_below(guard, path)))["scenes"]
         objects = {
             scene["image_filename"]: scene["objects"]
             for scene in scenes
             if scene["image_filename"] in wanted
         }
+        if not all(isinstance(each, list) for each in objects.values()):
+            raise TypeError("objects must be a list")
         targets = {key: label_of(objects[key]) for key in keys}
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} must say the objects of each of {len(wanted)} pictures, and does not "
             f"({type(error).__name__}: {str(error)[:80]}); unpack CLEVR_v1.0.zip again"
@@ -95,8 +97,16 @@ def kitti_pools(rand: str, mapping: str) -> dict[str, Pool]:
 
     Returns:
         The pool of each video, in the order of their first pictures.
+
+    Raises:
+        DataError: A number is that of no line, or there are fewer than three videos.
     """
     videos = list(dict.fromkeys(_kitti_videos(rand, mapping)))
+    if len(videos) < 3:
+        raise DataError(
+            f"KITTI must have three videos or more to be dealt to three parts, has {len(videos)}; "
+            "unpack devkit_object.zip again"
+        )
     num_held = max(1, _KITTI_PERCENT * len(videos) // 100)
     # The legacy generator gives the same numbers in every version of numpy (NEP 19).
     random = np.random.RandomState(_KITTI_SEED)
@@ -111,9 +121,12 @@ def kitti_pools(rand: str, mapping: str) -> dict[str, Pool]:
 
 def _kitti_videos(rand: str, mapping: str) -> list[str]:
     """Give the video of each picture, in the order of the pictures' numbers."""
-    lines = mapping.splitlines()
+    lines = ["", *mapping.splitlines()]
     try:
-        return [lines[int(number) - 1].split()[1] for number in rand.split(",") if number.strip()]
+        numbers = [int(number) for number in rand.split(",") if number.strip()]
+        if min(numbers) < 1:
+            raise IndexError(f"line {min(numbers)}")
+        return [lines[number].split()[1] for number in numbers]
     except (ValueError, IndexError) as error:
         raise DataError(
             "KITTI's mapping/train_rand.txt must hold numbers of lines of train_mapping.txt, each "
@@ -121,18 +134,18 @@ def _kitti_videos(rand: str, mapping: str) -> list[str]:
         ) from error
 
 
-def _kitti_mapping(folder: Path) -> tuple[list[str], dict[str, Pool]]:
-    rand, mapping = (read_text(folder / name) for name in _KITTI_MAPPINGS)
+def _kitti_mapping(guard: RootGuard, folder: Path) -> tuple[list[str], dict[str, Pool]]:
+    rand, mapping = (read_text(list_below(guard, folder / name)) for name in _KITTI_MAPPINGS)
     return _kitti_videos(rand, mapping), kitti_pools(rand, mapping)
 
 
 def _kitti_keys(guard: RootGuard, folder: Path, pool: Pool) -> list[str]:
-    videos, pools = _kitti_mapping(folder)
+    videos, pools = _kitti_mapping(guard, folder)
     return [f"{number:06d}.png" for number, video in enumerate(videos) if pools[video] == pool]
 
 
 def _find_kitti(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[str]) -> Found:
-    videos, _ = _kitti_mapping(folder)
+    videos, _ = _kitti_mapping(guard, folder)
     places = {}
     unlabelled = []
     for key in keys:
@@ -143,7 +156,7 @@ def _find_kitti(guard: RootGuard, folder: Path, pool: Pool, keys: Sequence[str])
             unlabelled.append(key)
             continue
         try:
-            target = kitti_distance([line.text for line in read_lines(label)])
+            target = kitti_distance([line.text for line in read_lines(guard, label)])
         except (ValueError, IndexError) as error:
             raise DataError(
                 f"{label} must hold lines of 15 words, of which 14 are numbers: {error}; unpack "

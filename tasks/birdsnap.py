@@ -20,7 +20,16 @@ from rsbench.errors import DataError
 from rsbench.metrics import TOP1, TOP5
 from rsbench.specs import Fold, Sample, Split, Task
 
-from ._pictures import Line, Listed, PictureSet, check_split, find_base, listed_split, read_lines
+from ._pictures import (
+    Line,
+    Listed,
+    PictureSet,
+    check_split,
+    find_base,
+    list_below,
+    listed_split,
+    read_lines,
+)
 
 _SET = PictureSet(
     name="birdsnap",
@@ -44,9 +53,9 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    classes, index_of = _species(base / "species.txt")
-    tested = _test_paths(base / "test_images.txt")
-    rows = read_table(base / "images.txt", required=("path", "species_id"))
+    classes, index_of = _species(list_below(guard, base / "species.txt"))
+    tested = _test_paths(guard, base / "test_images.txt")
+    rows = read_table(list_below(guard, base / "images.txt"), required=("path", "species_id"))
     unknown = tested.keys() - {row.values["path"] for row in rows}
     if unknown:
         first = min(unknown, key=lambda path: tested[path])
@@ -73,9 +82,9 @@ def _species(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     return names, index_of
 
 
-def _test_paths(path: Path) -> dict[str, Line]:
+def _test_paths(guard: RootGuard, path: Path) -> dict[str, Line]:
     """Give the listed paths, and where each stands; the first line is the header."""
-    lines = list(read_lines(path))
+    lines = list(read_lines(guard, path))
     if not lines or lines[0].text != "path":
         raise DataError(f"{path.name} must begin with the header 'path'; get the official file")
     return {line.text: line for line in lines[1:]}

@@ -9,7 +9,8 @@ task. Who wrote which digit is not told, so the two halves may share writers.
 Read is ``digits.csv.gz`` as scikit-learn ships it, a line a picture: 64 grey values from 0 to 16,
 row by row, then the digit. Grey becomes ``rint(value * 255 / 16)``, the same in all three channels.
 Networks see it enlarged to their own input, so the numbers speak of transfer to something small and
-plain; they are real all the same.
+plain; they are real all the same. The sample has digits of its own in ``seven_segments.csv.gz``,
+which is the only other file that is read, and the only one of another length.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +28,17 @@ from rsbench.metrics import TOP1
 from rsbench.specs import Fold, Item, Sample, Split, Task
 
 FILE = "digits.csv.gz"
+SAMPLE_FILE = "seven_segments.csv.gz"
 SIDE = 8
 """Pixels of a side."""
 MOST_GREY = 16
 """Grey values go from 0 to this."""
 CLASSES = tuple("0123456789")
-NUM_OFFICIAL = {"train": 898, "test": 899}
+NUM_OFFICIAL: Mapping[str, int] = {"train": 898, "test": 899}
 """Of the 1,797: floor and ceiling of the half, as scikit-learn's train_test_split has it."""
+
+_MOST_BYTES = 2**20
+"""Of the unpacked file, which has 264,712: more are not unpacked."""
 
 _SEGMENTS = (
     "abcdef",
@@ -63,33 +69,54 @@ def load(root: Path, split: str) -> Split:
     """List one half of the pictures below a root, which may be the file itself.
 
     Raises:
-        DataError: No such split, no file, or a line that is no picture; names the line.
+        DataError: No such split, no file, a line that is no picture (names the line), or another
+            number of pictures than scikit-learn's.
     """
     if split not in NUM_OFFICIAL:
         raise DataError(f"digits has the splits train and test, not {split!r}; name one")
-    path = root / FILE if root.is_dir() else root
+    path = _file(root)
     values_NV = _read(path)
+    is_sample, num_all = path.name == SAMPLE_FILE, sum(NUM_OFFICIAL.values())
+    if not is_sample and len(values_NV) != num_all:
+        raise DataError(
+            f"{path.name} must hold scikit-learn's {num_all:,} digits, it holds {len(values_NV):,};"
+            " leave --data out, or install scikit-learn again"
+        )
     num_train = len(values_NV) // 2
     rows = range(num_train) if split == "train" else range(num_train, len(values_NV))
     grey_NHW = np.rint(values_NV[:, :-1].reshape(-1, SIDE, SIDE) * (255 / MOST_GREY))
     pixels_NHWC = np.repeat(grey_NHW.astype(np.uint8)[..., np.newaxis], 3, axis=-1)
-    num_all = sum(NUM_OFFICIAL.values())
-    note = f"{FILE} holds {len(values_NV)} pictures, scikit-learn's {num_all:,}"
+    note = f"{SAMPLE_FILE} holds {len(values_NV)} pictures, not scikit-learn's {num_all:,}"
     return Split(
         items=tuple(
             Item(id=f"digit_{row:04d}", source=pixels_NHWC[row], target=int(values_NV[row, -1]))
             for row in rows
         ),
         classes=CLASSES,
-        num_official=len(rows),
-        notes=() if len(values_NV) == num_all else (note,),
+        num_official=len(rows) if is_sample else NUM_OFFICIAL[split],
+        notes=(note,) if is_sample else (),
     )
+
+
+def _file(root: Path) -> Path:
+    """Give the file below a root, or the root where it is one."""
+    if not root.is_dir():
+        return root
+    sample = root / SAMPLE_FILE
+    return sample if sample.is_file() and not (root / FILE).exists() else root / FILE
 
 
 def _read(path: Path) -> np.ndarray:
     """Give the lines of the file: int64 (N, 65), grey values and the digit."""
     try:
-        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        with gzip.open(path) as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise DataError(
+                f"{path.name} must be scikit-learn's file of digits, and holds more than"
+                f" {_MOST_BYTES:,} bytes; install scikit-learn again"
+            )
+        text = content.decode("ascii")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(
             f"digits must lie in {path} as scikit-learn ships it, which can't be read"
@@ -126,7 +153,7 @@ def write_sample(root: Path) -> None:
             grey_HW[rows, columns] = random.integers(11, MOST_GREY + 1)
         lines.append(",".join(map(str, [*grey_HW.ravel().tolist(), digit])) + "\n")
     # Without the time of writing: a sample has the same bytes every time.
-    (root / FILE).write_bytes(gzip.compress("".join(lines).encode("ascii"), mtime=0))
+    (root / SAMPLE_FILE).write_bytes(gzip.compress("".join(lines).encode("ascii"), mtime=0))
 
 
 TASK = Task(

@@ -38,7 +38,12 @@ _SET = PictureSet(
     marker="labels/test1.txt",
 )
 
-_LISTS = {"train": "train1.txt", "validation": "val1.txt", "test": "test1.txt"}
+LISTS = {
+    "train": "labels/train1.txt",
+    "validation": "labels/val1.txt",
+    "test": "labels/test1.txt",
+}
+"""Of the first split."""
 
 
 def load(root: Path, split: str) -> Split:
@@ -53,7 +58,7 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    lines = {part: list(read_lines(base / "labels" / name)) for part, name in _LISTS.items()}
+    lines = {part: list(read_lines(guard, base / name)) for part, name in LISTS.items()}
     names = {_class_of(line) for part in lines.values() for line in part}
     classes = ClassList(sorted(names), of="dtd")
     listed = _listed(lines[split], classes)

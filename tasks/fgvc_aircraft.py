@@ -25,6 +25,7 @@ from ._pictures import (
     bad_line,
     check_split,
     find_base,
+    list_below,
     listed_split,
     read_lines,
 )
@@ -51,13 +52,14 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    classes = ClassList(read_class_names(base / "variants.txt"), of="fgvc_aircraft")
-    listed = _listed(base / f"images_variant_{_LISTS[split]}.txt", classes)
+    names = read_class_names(list_below(guard, base / "variants.txt"))
+    classes = ClassList(names, of="fgvc_aircraft")
+    listed = _listed(guard, base / f"images_variant_{_LISTS[split]}.txt", classes)
     return listed_split(_SET, guard, split, listed, folders=[base], classes=classes.names)
 
 
-def _listed(path: Path, classes: ClassList) -> Iterator[Listed]:
-    for line in read_lines(path):
+def _listed(guard: RootGuard, path: Path, classes: ClassList) -> Iterator[Listed]:
+    for line in read_lines(guard, path):
         name, _, variant = line.text.partition(" ")
         if not variant:
             raise bad_line(line, form="1025794 707-320")

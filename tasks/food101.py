@@ -24,6 +24,7 @@ from ._pictures import (
     bad_line,
     check_split,
     find_base,
+    list_below,
     listed_split,
     read_lines,
 )
@@ -48,13 +49,14 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    classes = ClassList(read_class_names(base / "meta" / "classes.txt"), of="food101")
-    listed = _listed(base / "meta" / f"{split}.txt", classes)
+    names = read_class_names(list_below(guard, base / "meta" / "classes.txt"))
+    classes = ClassList(names, of="food101")
+    listed = _listed(guard, base / "meta" / f"{split}.txt", classes)
     return listed_split(_SET, guard, split, listed, folders=[base], classes=classes.names)
 
 
-def _listed(path: Path, classes: ClassList) -> Iterator[Listed]:
-    for line in read_lines(path):
+def _listed(guard: RootGuard, path: Path, classes: ClassList) -> Iterator[Listed]:
+    for line in read_lines(guard, path):
         name, slash, number = line.text.partition("/")
         if not slash or not number:
             raise bad_line(line, form="apple_pie/1005649")

@@ -20,7 +20,7 @@ from rsbench.metrics import MEAN_PER_CLASS, TOP1
 from rsbench.specs import Fold, Sample, Split, Task
 
 from ._mat import as_list, read_mat
-from ._pictures import Listed, PictureSet, check_split, find_base, listed_split
+from ._pictures import Listed, PictureSet, check_split, find_base, list_below, listed_split
 
 _NAMES = (
     "pink primrose|hard-leaved pocket orchid|canterbury bells|sweet pea|english marigold|"
@@ -66,16 +66,34 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    labels = _numbers(base / "imagelabels.mat", "labels", largest=len(CLASSES))
-    numbers = _numbers(base / "setid.mat", _PARTS[split], largest=len(labels))
+    labels = read_labels(guard, base)
+    numbers = read_numbers(guard, base, split, largest=len(labels))
     listed = _listed(numbers, labels)
     classes = CLASSES[: max(labels)]
     return listed_split(_SET, guard, split, listed, folders=[base], classes=classes)
 
 
-def _numbers(path: Path, variable: str, *, largest: int) -> list[int]:
+def read_labels(guard: RootGuard, base: Path) -> list[int]:
+    """Read the class of each picture, from 1 on, of ``imagelabels.mat``.
+
+    Raises:
+        DataError: The file is missing, leaves the root, or holds something else.
+    """
+    return _numbers(guard, base / "imagelabels.mat", "labels", largest=len(CLASSES))
+
+
+def read_numbers(guard: RootGuard, base: Path, split: str, *, largest: int) -> list[int]:
+    """Read the numbers of a split's pictures, from 1 to the largest, of ``setid.mat``.
+
+    Raises:
+        DataError: The file is missing, leaves the root, or holds something else.
+    """
+    return _numbers(guard, base / "setid.mat", _PARTS[split], largest=largest)
+
+
+def _numbers(guard: RootGuard, path: Path, variable: str, *, largest: int) -> list[int]:
     """Read a vector of whole numbers from 1 on."""
-    values = as_list(read_mat(path, required=variable)[variable])
+    values = as_list(read_mat(list_below(guard, path), required=variable)[variable])
     wrong = [value for value in values if type(value) is not int or not 1 <= value <= largest]
     if wrong or not values:
         was = f"{str(wrong[0])[:40]} is one" if wrong else "it is empty"

@@ -40,11 +40,14 @@ _SET = PictureSet(
     marker="annotations/test.txt",
 )
 
-_LISTS = {"train": "trainval.txt", "test": "test.txt"}
+LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A line of a list."""
+
     where: str
+    """File and line, for messages."""
     picture: str
     breed: str
     number: int
@@ -63,26 +66,31 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    rows = {part: _read(base / "annotations" / name) for part, name in _LISTS.items()}
+    rows = {part: read_rows(guard, base / name) for part, name in LISTS.items()}
     classes = _breeds([row for part in rows.values() for row in part])
     listed = [Listed(row.where, f"images/{row.picture}.jpg", row.number - 1) for row in rows[split]]
     return listed_split(_SET, guard, split, listed, folders=[base], classes=classes)
 
 
-def _read(path: Path) -> list[_Row]:
+def read_rows(guard: RootGuard, path: Path) -> list[Row]:
+    """Read a list of pictures; lines that start with "#" are left out.
+
+    Raises:
+        DataError: The list can't be read or leaves the root, or a line names no breed.
+    """
     rows = []
-    for line in read_lines(path):
+    for line in read_lines(guard, path):
         if line.text.startswith("#"):
             continue
         picture, number, *_ = (*line.text.split(), "", "")
         breed = picture.rpartition("_")[0].replace("_", " ")
         if not breed or not number.isdecimal() or int(number) < 1:
             raise bad_line(line, form="Abyssinian_100 1 1 1")
-        rows.append(_Row(line.where, picture, breed, int(number)))
+        rows.append(Row(line.where, picture, breed, int(number)))
     return rows
 
 
-def _breeds(rows: list[_Row]) -> tuple[str, ...]:
+def _breeds(rows: list[Row]) -> tuple[str, ...]:
     names: dict[int, str] = {}
     for row in rows:
         if names.setdefault(row.number, row.breed) != row.breed:

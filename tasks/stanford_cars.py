@@ -23,7 +23,7 @@ from rsbench.metrics import TOP1, TOP5
 from rsbench.specs import Fold, Sample, Split, Task
 
 from ._mat import as_list, read_mat
-from ._pictures import Listed, PictureSet, check_split, find_base, listed_split
+from ._pictures import Listed, PictureSet, check_split, find_base, list_below, listed_split
 
 _SET = PictureSet(
     name="stanford_cars",
@@ -47,7 +47,7 @@ def load(root: Path, split: str) -> Split:
     check_split(_SET, split)
     guard = RootGuard(root)
     base = find_base(_SET, guard)
-    meta = read_mat(base / "devkit" / "cars_meta.mat", required="class_names")
+    meta = read_mat(list_below(guard, base / "devkit" / "cars_meta.mat"), required="class_names")
     classes = ClassList(map(str, as_list(meta["class_names"])), of="stanford_cars")
     name = _LISTS[split]
     where = f"stanford_cars below {root}"

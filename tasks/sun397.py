@@ -46,8 +46,8 @@ def load(root: Path, split: str) -> Split:
     """
     check_split(_SET, split)
     guard = RootGuard(root)
-    classes = ClassList(_class_names(_find_list(guard, _SET.marker)), of="sun397")
-    listed = _listed(_find_list(guard, _LISTS[split]), classes)
+    classes = ClassList(_class_names(guard, _find_list(guard, _SET.marker)), of="sun397")
+    listed = _listed(guard, _find_list(guard, _LISTS[split]), classes)
     folders = [root / "SUN397", root]
     return listed_split(_SET, guard, split, listed, folders=folders, classes=classes.names)
 
@@ -63,17 +63,17 @@ def _find_list(guard: RootGuard, name: str) -> Path:
     return path
 
 
-def _class_names(path: Path) -> Iterator[str]:
+def _class_names(guard: RootGuard, path: Path) -> Iterator[str]:
     """Give what stands behind the letter: "/a/apartment_building/outdoor"."""
-    for line in read_lines(path):
+    for line in read_lines(guard, path):
         root, letter, name = (*line.text.split("/", 2), "", "")[:3]
         if root or len(letter) != 1 or not name:
             raise bad_line(line, form="/a/abbey")
         yield name
 
 
-def _listed(path: Path, classes: ClassList) -> Iterator[Listed]:
-    for line in read_lines(path):
+def _listed(guard: RootGuard, path: Path, classes: ClassList) -> Iterator[Listed]:
+    for line in read_lines(guard, path):
         parts = line.text.split("/")
         if len(parts) < 4 or parts[0]:
             raise bad_line(line, form="/a/abbey/sun_aakbdcgfpksytcwj.jpg")

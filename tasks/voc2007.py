@@ -76,15 +76,15 @@ def load(root: Path, split: str) -> Split:
             f"voc2007 {split} must have lists such as {paths[CLASSES[0]].name} in {lists}, and none"
             " is there; unpack the archive of that set, too"
         )
-    marks = {name: _read_marks(path) for name, path in present.items()}
+    marks = {name: _read_marks(guard, path) for name, path in present.items()}
     listed = _joined(marks, {name: path.name for name, path in present.items()})
     return listed_split(_SET, guard, split, listed, folders=[base], classes=tuple(present))
 
 
-def _read_marks(path: Path) -> dict[str, str]:
+def _read_marks(guard: RootGuard, path: Path) -> dict[str, str]:
     """Read the list of one class: "1", "0" or "-1" by the picture's name."""
     marks: dict[str, str] = {}
-    for line in read_lines(path):
+    for line in read_lines(guard, path):
         name, _, mark = line.text.partition(" ")
         if mark.strip() not in _MARKS or name in marks:
             raise bad_line(line, form="000012  1, 0 or -1, each picture once")

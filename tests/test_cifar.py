@@ -240,11 +240,16 @@ def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
     [
         ([1, 2], "must hold a dict, holds a list"),
         ({"labels": [0]}, "must hold 'data' of type uint8 and the list 'labels'"),
-        ({"data": np.zeros((1, 3072)), "labels": [0]}, "must hold 'data' of type uint8"),
+        ({"data": np.zeros((1, 3072)), "labels": [0]}, "its arrays must be of plain uint8"),
+        ({"data": np.zeros((3072, 2), np.uint8).T, "labels": [0, 0]}, "of uint8 in C order"),
+        ({"data": np.zeros(3072, np.uint8), "labels": [0]}, "two lengths must fit an array's 3072"),
+        ({"data": b"a" * 3072, "labels": [0]}, "must hold 'data' of type uint8"),
         ({"data": np.zeros((1, 3072), np.uint8), "fine_labels": [0]}, "and the list 'labels'"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "for each of its 1 labels"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [4]}, "labels from 0 to 3, has 4"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": ["a"]}, "must have whole numbers"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [True]}, "whole numbers as .* a bool"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}, "whole numbers as .* object"),
     ],
 )
 def test_pickles_of_something_else_are_refused(
@@ -256,6 +261,66 @@ def test_pickles_of_something_else_are_refused(
     with pytest.raises(DataError, match=message) as caught:
         TASKS["cifar10"].load(tmp_path, "test")
     assert "\n" not in str(caught.value)
+
+
+def raw_array(*, shape: str = "(I1\nI8\nt", code: str = "u1", state: str = "") -> bytes:
+    """Write an array of eight bytes as numpy pickles it, with what is said of it replaced."""
+    state = state or "(I3\nS'|'\nNNNI-1\nI-1\nI0\ntb"
+    dtype = f"cnumpy\ndtype\n(S'{code}'\nI0\nI1\ntR{state}"
+    text = (
+        "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+        f"(I1\n{shape}{dtype}I00\nS'AAAAAAAA'\ntb"
+    )
+    return text.encode()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # Raw bytes as pointers to objects: a type of objects, or one whose state says so.
+        (raw_array(code="O8"), "must be of plain uint8"),
+        (raw_array(code="O"), "must be of plain uint8"),
+        (raw_array(code="V8", state="(I3\nS'|'\nNNNI8\nI1\nI63\ntb"), "must be of plain uint8"),
+        (raw_array(state="(I3\nS'|'\nNNNI8\nI1\nI63\ntb"), "must be of plain uint8"),
+        (
+            raw_array(
+                state="(I3\nS'|'\nN(S'a'\nt(dS'a'\n(cnumpy\ndtype\n(S'O'\ntRI0\ntsI8\nI1\nI0\ntb"
+            ),
+            "must be of plain uint8",
+        ),
+        # Shapes that the bytes don't fill.
+        (raw_array(shape="(I1\nI9\nt"), "two lengths must fit"),
+        (raw_array(shape="(I-1\nI-8\nt"), "two lengths must fit"),
+        (raw_array(shape="(I4611686018427387904\nI8\nt"), "two lengths must fit"),
+        # An array of 128 TiB, made by calling its class.
+        (b"cnumpy\nndarray\n(L17592186044416L\ntR", "not callable"),
+        # What is given out is changed: the type, the function that makes arrays, the codec.
+        (b"cnumpy\ndtype\n(N(dS'x'\nI1\nstb", "it changes what it is given"),
+        (b"cnumpy\nndarray\n(dS'x'\nI1\nsb", "it changes what it is given"),
+        (b"c_codecs\nencode\n(N(dS'__defaults__'\nI1\nstb", "it changes what it is given"),
+        (b"cnumpy._core.multiarray\n_reconstruct\n(N(dS'x'\nI1\nstb", "it changes what it is"),
+        # A key that Python hashes to the end of its stack, and a memo of 32 GiB.
+        (b"}" + b")" + b"\x85" * 100_000 + b"K\x01s", "made to exhaust the memory"),
+        (b"N" + b"r\xff\xff\xff\xff", "made to exhaust the memory"),
+    ],
+)
+def test_a_pickle_makes_nothing_but_small_plain_arrays(
+    program: bytes, message: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path, "cifar10", "python")
+    (folder / "test_batch").write_bytes(b"\x80\x02" + program + b".")
+
+    with pytest.raises(DataError, match=f"test_batch must be a pickle .*{message}"):
+        TASKS["cifar10"].load(tmp_path, "test")
+
+
+def test_labels_that_are_arrays_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "cifar10", "python")
+    data = np.zeros((1, 3072), np.uint8)
+    write_pickle(folder / "test_batch", {"data": data, "labels": [np.zeros((1, 1), np.uint8)]})
+
+    with pytest.raises(DataError, match="must have whole numbers as labels, has a _Array"):
+        TASKS["cifar10"].load(tmp_path, "test")
 
 
 @pytest.mark.parametrize("names", [None, [], [1], "airplane"])

@@ -73,32 +73,47 @@ def test_a_package_without_the_file_is_an_error_that_names_it() -> None:
         find_root(replace(TASK, package="scikit-learn:sklearn/datasets/data/letters.csv.gz"))
 
 
+_ZEROS = ",".join(["0"] * 65) + "\n"
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("text", "message"),
     [
-        (b"no gzip", "can't be read .BadGzipFile."),
-        (gzip.compress(b"1,2\n3,4\n"), "lines of 65 numbers; it holds 2 of 2"),
-        (gzip.compress(b"1,x\n"), "must hold whole numbers by commas"),
-        (gzip.compress((",".join(["0"] * 65) + "\n").encode()), "two or more lines"),
-        (gzip.compress((",".join(["0"] * 65) + "\n" + ",".join(["17"] * 65)).encode()), "line 2 "),
-        (gzip.compress((",".join(["0"] * 64 + ["10"]) + "\n").encode() * 2), "line 1 must hold"),
+        ("1,2\n3,4\n", "lines of 65 numbers; it holds 2 of 2"),
+        ("1,x\n", "must hold whole numbers by commas"),
+        (_ZEROS, "two or more lines"),
+        (_ZEROS + ",".join(["17"] * 65), "line 2 "),
+        ((",".join(["0"] * 64 + ["10"]) + "\n") * 2, "line 1 must hold"),
+        (_ZEROS * 1796, "1,797 .* holds 1,796;"),
+        (_ZEROS * 1798, "1,797 .* holds 1,798;"),
+        # A hundred million blanks, in 97 kB.
+        (" " * 100_000_000, "more than 1,048,576 bytes"),
     ],
+    ids=["short", "words", "one", "grey", "label", "fewer", "more", "bomb"],
 )
 def test_a_file_that_is_not_theirs_is_refused_by_name(
-    tmp_path: Path, content: bytes, message: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / FILE).write_bytes(gzip.compress(text.encode()))
 
     with pytest.raises(DataError, match=message):
         TASK.load(tmp_path, "train")
 
 
-def test_a_part_of_the_file_says_how_much_of_it_is_there(tmp_path: Path) -> None:
+def test_a_file_that_is_no_gzip_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no gzip")
+
+    with pytest.raises(DataError, match=r"can't be read .BadGzipFile."):
+        TASK.load(tmp_path, "train")
+
+
+def test_the_sample_says_that_it_holds_other_digits(tmp_path: Path) -> None:
     TASK.sample.write(tmp_path)
 
-    assert TASK.load(tmp_path, "test").notes == (
-        "digits.csv.gz holds 60 pictures, scikit-learn's 1,797",
-    )
+    split = TASK.load(tmp_path, "test")
+    assert split.num_official == len(split.items) == 30
+    assert split.notes == ("seven_segments.csv.gz holds 60 pictures, not scikit-learn's 1,797",)
+    assert TASK.load(tmp_path / "seven_segments.csv.gz", "test").notes == split.notes
     assert _split("test").notes == ()
 
 

@@ -149,6 +149,32 @@ def test_a_link_that_leaves_the_root_is_refused(name: str, tmp_path: Path) -> No
         task.load(root, "test")
 
 
+@pytest.mark.parametrize("name", LISTED)
+def test_a_list_that_leads_out_of_the_root_is_not_shown(name: str, tmp_path: Path) -> None:
+    task = task_of(name)
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    root.mkdir()
+    task.sample.write(root)
+    secret.write_text("SECRET\n")
+    splits = splits_of(task, root)
+    refused = set()
+
+    for path in [each for each in root.rglob("*") if each.suffix in (".txt", ".mat")]:
+        content = path.read_bytes()
+        path.unlink()
+        path.symlink_to(secret)
+        for split in splits:
+            # Not every file that an archive has is read.
+            try:
+                task.load(root, split)
+            except DataError as error:
+                assert "must lie below the data root" in str(error), path
+                refused.add(path)
+        path.unlink()
+        path.write_bytes(content)
+    assert len(refused) >= 2
+
+
 # A list, and a line of it that names a file elsewhere.
 LISTS = {
     "food101": ("food-101/meta/test.txt", "apple_pie/../../../passwd"),

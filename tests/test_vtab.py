@@ -26,6 +26,7 @@ from rsbench_tasks._vtab_order import (
     held_out,
     hold_to_published,
     in_tfds_order,
+    label_notes,
 )
 
 from rsbench.data.layouts import untested_layouts
@@ -232,12 +233,27 @@ def test_a_distance_is_compared_as_a_32_bit_float() -> None:
     assert clevr_distance(scene(8.5 + 1e-5)) == 2
 
 
-def test_a_distance_before_all_bounds_is_refused() -> None:
-    with pytest.raises(DataError, match="more than 0, got -1"):
-        clevr_distance(scene(-1.0))
+@pytest.mark.parametrize(
+    "distance", [-1.0, 0.0, 100.5, float("nan"), float("inf"), 10**400, -(10**400)]
+)
+def test_a_distance_that_no_class_has_is_refused(distance: float) -> None:
+    with pytest.raises(ValueError, match="more than 0 and at most 100, got"):
+        clevr_distance(scene(9.0, distance))
 
 
-def kitti_line(kind: str, z: float) -> str:
+@pytest.mark.parametrize("count", [0, 1, 2, 11])
+def test_a_number_of_objects_that_no_class_has_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"3 to 10 objects, one has {count}"):
+        clevr_count(scene(*[9.0] * count))
+
+
+@pytest.mark.parametrize("z", ["nan", "inf", "-inf", "1e999", "-100.5"])
+def test_a_vehicle_that_is_nowhere_is_refused(z: str) -> None:
+    with pytest.raises(ValueError, match="a distance must be"):
+        kitti_distance([kitti_line("Car", 9.0), kitti_line("Car", z)])
+
+
+def kitti_line(kind: str, z: float | str) -> str:
     # Type, truncated, occluded, alpha, 4 of the box, 3 dimensions, x, y, z, rotation.
     return f"{kind} 0.00 0 -1.57 614.24 181.78 727.31 284.77 1.57 1.73 4.15 1.00 1.75 {z} -1.62"
 
@@ -406,6 +422,48 @@ def test_a_list_of_other_examples_than_those_of_tfds_is_noted(tmp_path: Path) ->
     assert notes_of(labels) == ()
     (note,) = notes_of([1, *labels[1:]])
     assert "labels of train800 are not those of TFDS 4.9.10's examples" in note
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("svhn", False), ("eurosat", True)])
+def test_a_whole_list_without_a_digest_is_not_verified(
+    tmp_path: Path, name: str, is_known: bool
+) -> None:
+    write_released(tmp_path, train800=["0.jpg 0"])
+    (tmp_path / "val200.txt").write_text("".join(f"{number}.jpg 1\n" for number in range(200)))
+    (tmp_path / "train800.txt").write_text("".join(f"{number}.jpg 1\n" for number in range(800)))
+
+    notes = [task(name).load(tmp_path, split).notes for split in (TRAIN, VALIDATION)]
+
+    # The same words, which a record has once.
+    unverified = ("list not verified: no digest of its labels is known",)
+    assert [each == unverified for each in notes] == [not is_known] * 2
+    assert all(len(each) == 1 for each in notes)
+
+
+@pytest.mark.parametrize("name", ["eurosat", "resisc45"])
+def test_digests_of_labels_follow_from_the_keys(name: str) -> None:
+    # Keys are "<class>_<class>_<number>.jpg".
+    which = data_of(name)
+    order = in_tfds_order(keys_without_data(name, "train"), salt="train")
+
+    for split in (TRAIN, VALIDATION, TEST):
+        words = [key.rpartition("_")[0] for key in cut(order, which.cuts, split)]
+        labels = [which.classes.index(each[: len(each) // 2]) for each in words]
+        assert label_notes(which.name, split, labels) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "values"), [("label_x_position", 32, 32), ("label_orientation", 1024, 40)]
+)
+def test_digests_of_dsprites_follow_from_its_order(name: str, step: int, values: int) -> None:
+    # Its page: "fixing the order of latent factors": the column of 32 above the row of 32, and the
+    # 40 angles above both (https://github.com/google-deepmind/dsprites-dataset).
+    which = data_of(f"dsprites_{name}")
+    order = in_tfds_order(range(737_280), salt="train")
+
+    for split in (TRAIN, VALIDATION, TEST):
+        numbers = [key // step % values for key in cut(order, which.cuts, split)]
+        assert label_notes(which.name, split, [n * 16 // values for n in numbers]) == ()
 
 
 def test_own_classes_are_said(tmp_path: Path) -> None:

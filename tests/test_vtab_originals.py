@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -290,6 +291,171 @@ def test_patch_camelyon_is_read_from_hdf5(tmp_path: Path, monkeypatch: pytest.Mo
         load_vtab(any_size("patch_camelyon"), tmp_path, TEST)
 
 
+def write_svhn(root: Path, **variables: Any) -> None:
+    for name in ("train", "test"):
+        savemat(root / f"{name}_32x32.mat", variables)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "message"),
+    [
+        (
+            (32, 32, 3, 4),
+            np.array([[np.nan], [1], [2], [3]]),
+            r"y \(N\), it holds .* float64 \(4,\)",
+        ),
+        ((32, 32, 3, 4), np.array([[11], [1], [2], [3]], np.uint8), "y from 1 to 10, it holds 11"),
+        ((32, 32, 3, 4), np.array([[0], [1], [2], [3]], np.uint8), "y from 1 to 10, it holds 0"),
+        ((32, 32, 3, 4), np.ones((3, 1), np.uint8), r"\(32, 32, 3, 4\) and uint8 \(3,\)"),
+        ((16, 32, 3, 4), np.ones((4, 1), np.uint8), r"it holds uint8 \(16, 32, 3, 4\)"),
+        (None, np.ones((4, 1), np.uint8), "it holds a dict and uint8"),
+        ((32, 32, 3, 4), None, r"must hold y \(N, 1\), it holds none"),
+    ],
+)
+def test_svhn_of_another_form_is_refused(
+    tmp_path: Path, pictures: tuple[int, ...] | None, labels: np.ndarray | None, message: str
+) -> None:
+    variables: dict[str, Any] = {
+        "X": {"a": 1} if pictures is None else np.zeros(pictures, np.uint8)
+    }
+    write_svhn(tmp_path, **variables, **({} if labels is None else {"y": labels}))
+
+    with pytest.raises(DataError, match=message):
+        load_vtab(any_size("svhn"), tmp_path, TRAIN)
+
+
+def test_a_table_that_is_too_large_for_the_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_svhn(tmp_path, X=np.zeros((32, 32, 3, 4), np.uint8), y=np.ones((4, 1), np.uint8))
+
+    def full(path: Path, **options: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("scipy.io.loadmat", full)
+    with pytest.raises(MemoryError):
+        load_vtab(any_size("svhn"), tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("(3, 0, 64)", r"imgs as uint8 \(N, 64, 64\).* holds uint8 \(3, 0, 64\)"),
+        ("(3, -64, -64)", r"it holds uint8 \(3, -64, -64\)"),
+        ("(3, 99999999, 99999999)", r"it holds uint8 \(3, 99999999, 99999999\)"),
+        ("(3, 64)", r"it holds uint8 \(3, 64\)"),
+        ("(1" + "0" * 30 + ", 64, 64)", "it holds uint8"),
+        ("(737281, 64, 64)", "N at most 737280"),
+        ("(0, 64, 64)", "it holds uint8"),
+        ("(-3, 64, 64)", "it holds uint8"),
+        ("(3, 10**3, 64)", "holds no plain array"),
+    ],
+)
+def test_dsprites_of_another_form_is_refused(tmp_path: Path, shape: str, message: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    with zipfile.ZipFile(tmp_path / DSPRITES, "w") as archive:
+        content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+        archive.writestr("imgs.npy", content + bytes(200))
+
+    with pytest.raises(DataError, match=message):
+        load_vtab(any_size("dsprites_label_x_position"), tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("imgs", "classes", "message"),
+    [
+        (np.full((10, 64, 64), 2, np.uint8), np.zeros((10, 6), np.int64), "0 and 1 in imgs"),
+        (np.zeros((10, 64, 64), np.uint8), np.full((10, 6), 32), "0 to 31 in column 4"),
+        (np.zeros((10, 64, 64), np.uint8), np.full((10, 6), -1), "0 to 31 in column 4"),
+        (np.zeros((10, 64, 64), np.uint8), np.zeros((10, 6)), "it holds float64"),
+        (np.zeros((10, 64, 64), np.uint8), np.zeros((10, 5), np.int64), r"whole numbers \(N, 6\)"),
+        (
+            np.zeros((10, 64, 64), np.uint8),
+            np.zeros((4, 6), np.int64),
+            "latents_classes, it holds 4",
+        ),
+    ],
+)
+def test_dsprites_of_other_numbers_is_refused(
+    tmp_path: Path, imgs: np.ndarray, classes: np.ndarray, message: str
+) -> None:
+    np.savez_compressed(tmp_path / DSPRITES, imgs=imgs, latents_classes=classes)
+
+    with pytest.raises(DataError, match=message):
+        load_vtab(any_size("dsprites_label_x_position"), tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (np.zeros((3, 1), np.int32), r"must hold int32 \(N, 4\), it holds int32 \(3, 1\)"),
+        (np.zeros(3, np.int32), r"must hold int32 \(N, 4\), it holds int32 \(3,\)"),
+        (np.full((3, 4), 36, np.int32), "0 to 34 in steps of 2, it holds 36 to 36"),
+        (np.full((3, 4), 3, np.int32), "0 to 34 in steps of 2, it holds 3 to 3"),
+        (np.full((3, 4), -2, np.int32), "0 to 34 in steps of 2, it holds -2 to -2"),
+    ],
+)
+def test_smallnorb_of_other_numbers_is_refused(
+    tmp_path: Path, info: np.ndarray, message: str
+) -> None:
+    write_smallnorb(tmp_path, {"training": 3, "testing": 3})
+    write_matrix(tmp_path / "smallnorb-5x46789x9x18x6x2x96x96-training-info.mat", info)
+
+    with pytest.raises(DataError, match=message):
+        load_vtab(any_size("smallnorb_label_azimuth"), tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": np.array([b"abc"] * 3).reshape(3, 1, 1, 1)}, r"whole numbers \(N, 1, 1, 1\)"),
+        ({"data": np.full((3, 1, 1, 1), np.nan)}, "it holds float64"),
+        ({"data": np.full((3, 1, 1, 1), 0.7)}, "it holds float64"),
+        ({"data": np.full((3, 1, 1, 1), 2, np.uint8)}, "must hold 0 and 1, it holds 2"),
+        ({"shape": (), "dtype": "u1"}, r"it holds uint8 \(\)"),
+        ({"data": np.zeros((3, 0, 1, 1), np.uint8)}, r"it holds uint8 \(3, 0, 1, 1\)"),
+        ({"data": np.zeros((0, 1, 1, 1), np.uint8)}, r"it holds uint8 \(0, 1, 1, 1\)"),
+        (
+            {"shape": (3, 10**9, 10**4, 1), "dtype": "u1", "chunks": (1, 1000, 1000, 1)},
+            r"it holds uint8 \(3, 1000000000, 10000, 1\)",
+        ),
+        (
+            {"shape": (10**15, 1, 1, 1), "dtype": "u1", "chunks": (1000, 1, 1, 1)},
+            "N at most 262144",
+        ),
+    ],
+)
+def test_labels_of_patch_camelyon_of_another_form_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    for word in ("train", "valid", "test"):
+        stem = tmp_path / f"camelyonpatch_level_2_split_{word}"
+        with h5py.File(f"{stem}_x.h5", "w") as file:
+            file["x"] = np.zeros((3, 96, 96, 3), np.uint8)
+        with h5py.File(f"{stem}_y.h5", "w") as file:
+            file.create_dataset("y", **options)
+
+    with pytest.raises(DataError, match=message):
+        load_vtab(any_size("patch_camelyon"), tmp_path, TRAIN)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4, 3), (3, 96, 96, 1), (3, 96, 96), (2, 96, 96, 3)])
+def test_pictures_of_patch_camelyon_of_another_form_are_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    for word in ("train", "valid", "test"):
+        stem = tmp_path / f"camelyonpatch_level_2_split_{word}"
+        with h5py.File(f"{stem}_x.h5", "w") as file:
+            file["x"] = np.zeros(shape, np.uint8)
+        with h5py.File(f"{stem}_y.h5", "w") as file:
+            file["y"] = np.zeros((3, 1, 1, 1), np.uint8)
+
+    with pytest.raises(DataError, match=r"train_x.h5 must hold .*it holds (uint8 \(3|2)"):
+        load_vtab(any_size("patch_camelyon"), tmp_path, TRAIN)
+
+
 # ---------------------------------------------------------------------------- pictures
 
 
@@ -469,6 +635,38 @@ def test_clevr_is_labelled_by_its_scenes_and_tested_on_its_validation(tmp_path: 
         load_vtab(strict("clevr_count_all"), tmp_path, VALIDATION)
 
 
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        ("[" * 100_000, "RecursionError"),
+        ('[{"pixel_coords": [0, 0, 9]}, {"pixel_coords": [0, 0, NaN]}]', "at most 100, got nan"),
+        ('[{"pixel_coords": [0, 0, 5000]}]', "at most 100, got 5000"),
+        (f'[{{"pixel_coords": [0, 0, {"9" * 400}]}}]', "at most 100, got 9999"),
+        (f'[{{"pixel_coords": [0, 0, -{"9" * 400}]}}]', "at most 100, got -999"),
+        ('[{"pixel_coords": [0, 0, "9"]}]', "TypeError"),
+        ("[1, 2, 3]", "TypeError"),
+        ("[]", "ValueError"),
+        ('"abcd"', "objects must be a list"),
+    ],
+)
+def test_scenes_of_clevr_that_say_no_distance_are_refused(
+    tmp_path: Path, objects: str, message: str
+) -> None:
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    shown = tfds_order("train", [f"CLEVR_train_{number:06d}.png" for number in range(70_000)])
+    scenes = (f'{{"image_filename": "{name}", "objects": {objects}}}' for name in shown[:800])
+    if objects.startswith("[["):
+        scenes = (objects for _ in range(1))
+    (tmp_path / "scenes" / "CLEVR_train_scenes.json").write_text(
+        f'{{"scenes": [{", ".join(scenes)}]}}'
+    )
+    (tmp_path / "scenes" / "CLEVR_val_scenes.json").write_text("{}")
+
+    with pytest.raises(DataError, match=f"must say the objects .*{message}"):
+        load_vtab(strict("clevr_closest_object_distance"), tmp_path, TRAIN)
+
+
 def kitti_mapping() -> tuple[str, str]:
     """Give train_rand.txt and train_mapping.txt of 90 pictures of 30 videos."""
     lines = [""] * 90
@@ -491,6 +689,21 @@ def test_videos_of_kitti_are_dealt_as_tfds_deals_them() -> None:
     assert pictures["validation"] == [4, 21, 28, 34, 51, 58, 64, 81, 88]
     assert pictures["test"] == [1, 5, 17, 31, 35, 47, 61, 65, 77]
     assert len(pictures["train"]) == 72
+
+
+@pytest.mark.parametrize(
+    ("rand", "message"),
+    [
+        ("", "must hold numbers of lines"),
+        ("0, 1, 2", "numbers of lines .*line 0"),
+        ("1, 91", "numbers of lines"),
+        ("9" * 30, "numbers of lines"),
+        ("1, 1", "three videos or more .* has 1"),
+    ],
+)
+def test_a_mapping_of_kitti_that_makes_no_sense_is_refused(rand: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        kitti_pools(rand, kitti_mapping()[1])
 
 
 def test_kitti_is_labelled_by_the_nearest_vehicle(tmp_path: Path) -> None:
@@ -528,6 +741,44 @@ def test_kitti_is_labelled_by_the_nearest_vehicle(tmp_path: Path) -> None:
     (labels / "000001.txt").write_text("Car 0 0\n")
     with pytest.raises(DataError, match=r"000001.txt must hold lines of 15 words"):
         load_vtab(any_size("kitti_closest_vehicle_distance"), tmp_path, TEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "lists"),
+    [
+        ("dtd", ["labels/train1.txt", "labels/val1.txt", "labels/test1.txt", "images/"]),
+        ("oxford_iiit_pet", ["annotations/trainval.txt", "annotations/test.txt", "images/"]),
+        ("oxford_flowers102", ["imagelabels.mat", "setid.mat", "jpg/"]),
+        ("sun397", [*(f"sun397_tfds_{word}.txt" for word in ("tr", "va", "te")), "SUN397/"]),
+        (
+            "clevr_count_all",
+            [*(f"scenes/CLEVR_{word}_scenes.json" for word in ("train", "val")), "images/train/"],
+        ),
+        (
+            "kitti_closest_vehicle_distance",
+            [
+                *("mapping/train_rand.txt", "mapping/train_mapping.txt"),
+                *("training/image_2/", "training/label_2/"),
+            ],
+        ),
+    ],
+)
+def test_a_list_that_leads_out_of_the_root_is_not_shown(
+    tmp_path: Path, name: str, lists: list[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET\n")
+    root = tmp_path / "root"
+    for entry in lists:
+        (root / entry).parent.mkdir(parents=True, exist_ok=True)
+        if entry.endswith("/"):
+            (root / entry).mkdir()
+        else:
+            (root / entry).symlink_to(secret)
+
+    with pytest.raises(DataError, match="must lie below the data root") as caught:
+        load_vtab(strict(name), root, TRAIN)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_no_original_file_is_read_from_outside_the_root(tmp_path: Path) -> None:
