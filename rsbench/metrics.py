@@ -14,7 +14,7 @@ Shape letters: N items, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +22,12 @@ from numpy.typing import NDArray
 
 from rsbench.errors import DataError
 from rsbench.specs import Labels, Metric
-from rsbench.stats import bootstrap_mean, wilson
+from rsbench.stats import bootstrap_mean, centred_percentiles, resampled_counts, wilson
+
+_NUM_RESAMPLES = 1_000
+"""Of metrics that are computed anew on each resample."""
+_COUNTS_AT_A_TIME = 16_000_000
+"""Bounds the memory of resampling to some hundreds of megabytes."""
 
 
 class Score(NamedTuple):
@@ -52,6 +57,9 @@ def evaluate_metric(
     seed: int = 0,
 ) -> Score:
     """Compute a metric with its 95% interval: Wilson's for proportions, else a bootstrap of items.
+
+    The bootstrap is of means where the metric has parts of single items, else of the metric itself
+    (`Metric.resampled`), and there is none where it has neither.
 
     Args:
         metric: What to compute.
@@ -83,7 +91,12 @@ def evaluate_metric(
     if not math.isfinite(value):
         raise DataError(f"The metric {metric.name} must be finite, was {value}; check its input.")
     strata = list(targets) if metric.level == "class" else []
-    low, high, kind = _interval(metric, per_item, folds if len(values) > 1 else (), strata, seed)
+    if metric.resampled is None:
+        apart_folds = folds if len(values) > 1 else ()
+        low, high, kind = _interval(metric, per_item, apart_folds, strata, seed)
+    else:
+        low, high = _resampled_interval(metric, value, targets, predictions, rows_of, seed)
+        kind = "bootstrap"
     apart = tuple(values) if len(values) > 1 else ()
     return Score(value, low, high, len(targets), kind, apart, per_item)
 
@@ -104,6 +117,42 @@ def _interval(
     if metric.proportion:
         return *wilson(float(per_item.sum()), len(per_item)), "wilson"
     return *bootstrap_mean(per_item, strata=strata, seed=seed), "bootstrap"
+
+
+def _resampled_interval(
+    metric: Metric,
+    value: float,
+    targets: Sequence[Any],
+    predictions: Sequence[Any],
+    rows_of: Sequence[Sequence[int]],
+    seed: int,
+) -> tuple[float, float]:
+    """Compute a metric anew on resamples of each fold's items, averaged over folds."""
+    assert metric.resampled is not None
+    means_R = np.zeros(_NUM_RESAMPLES)
+    for fold, rows in enumerate(rows_of):
+        # In an order of their own: how the items were listed decides nothing.
+        ordered = sorted(rows, key=lambda row: _in_bytes(targets[row], predictions[row]))
+        of_fold = [targets[row] for row in ordered], [predictions[row] for row in ordered]
+        generator = np.random.default_rng((seed, fold))
+        at_a_time = max(1, _COUNTS_AT_A_TIME // len(rows))
+        drawn = [
+            metric.resampled(
+                *of_fold,
+                resampled_counts(
+                    len(rows), generator, num_resamples=min(at_a_time, _NUM_RESAMPLES - done)
+                ),
+            )
+            for done in range(0, _NUM_RESAMPLES, at_a_time)
+        ]
+        means_R += np.concatenate(drawn) / len(rows_of)
+    return centred_percentiles(value, means_R)
+
+
+def _in_bytes(target: Labels | Sequence[int], prediction: Any) -> tuple[bytes, str]:  # noqa: ANN401 - any prediction
+    scores = b"" if prediction is None else np.asarray(prediction).tobytes()
+    uncounted = sorted(target.uncounted) if isinstance(target, Labels) else []
+    return scores, f"{sorted(target)} {uncounted}"
 
 
 def fold_weights(folds: Sequence[str]) -> NDArray[np.float64]:
@@ -226,6 +275,92 @@ def _mean_eleven_point_precision(targets: Sequence[Any], predictions: Sequence[A
     )
 
 
+def _resampled_average_precision(
+    targets: Sequence[Any], predictions: Sequence[Any], counts_NR: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Give `_mean_average_precision` of each resample, (R,)."""
+    ranked = _ranked_labels(targets, predictions)
+    if ranked is None:
+        return np.zeros(counts_NR.shape[1])
+    ranks_NK, truth_NK, counted_NK = ranked
+
+    def precision(found_GR: NDArray[np.int32], got_GR: NDArray[np.int32]) -> NDArray[np.float64]:
+        new_GR = np.diff(found_GR, axis=0, prepend=0)
+        summed_R = (new_GR * (found_GR / np.maximum(got_GR, 1))).sum(axis=0)
+        mean_R: NDArray[np.float64] = summed_R / found_GR[-1]
+        return mean_R
+
+    everything_NK = np.ones_like(counted_NK)
+    return _resampled_precision(ranks_NK, truth_NK, everything_NK, counts_NR, precision)
+
+
+def _resampled_eleven_point_precision(
+    targets: Sequence[Any], predictions: Sequence[Any], counts_NR: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Give `_mean_eleven_point_precision` of each resample, (R,)."""
+    ranked = _ranked_labels(targets, predictions)
+    if ranked is None:
+        return np.zeros(counts_NR.shape[1])
+    ranks_NK, truth_NK, counted_NK = ranked
+
+    def precision(found_GR: NDArray[np.int32], got_GR: NDArray[np.int32]) -> NDArray[np.float64]:
+        here_GR = found_GR / np.maximum(got_GR, 1)
+        best = [
+            np.where(10 * found_GR >= tenth * found_GR[-1], here_GR, 0).max(axis=0)
+            for tenth in range(11)
+        ]
+        mean_R: NDArray[np.float64] = np.mean(best, axis=0)
+        return mean_R
+
+    return _resampled_precision(ranks_NK, truth_NK, counted_NK, counts_NR, precision)
+
+
+def _resampled_precision(
+    ranks_NK: NDArray[np.float64],
+    truth_NK: NDArray[np.bool_],
+    counted_NK: NDArray[np.bool_],
+    counts_NR: NDArray[np.int16],
+    precision: Callable[[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Average a precision over the classes that each resample has, (R,); NaN where it has none.
+
+    Args:
+        ranks_NK: As of `_ranked_labels`, like the next two.
+        truth_NK: Which labels an item has.
+        counted_NK: Which classes an item is ranked for.
+        counts_NR: How often each resample has each item.
+        precision: (positives found, items retrieved) down to each of G ranks at which a positive
+            may be found, (G, R) each -> its value in each resample, (R,).
+    """
+    total_R = np.zeros(counts_NR.shape[1])
+    num_present_R = np.zeros(counts_NR.shape[1])
+    for k in np.flatnonzero(truth_NK.any(axis=0)):
+        items = np.flatnonzero(counted_NK[:, k])
+        items = items[np.argsort(-ranks_NK[items, k], kind="stable")]
+        is_true_N, rank_N = truth_NK[items, k], ranks_NK[items, k]
+        # A positive is found where its tie ends; what is retrieved between two such ranks is summed
+        # at once.
+        ends_G = np.unique(np.searchsorted(-rank_N, -rank_N[is_true_N], side="right"))
+        starts_G = np.concatenate([[0], ends_G[:-1]])
+        drawn_NR = counts_NR[items[: ends_G[-1]]]
+        got_GR = _summed(drawn_NR, starts_G)
+        true_NR = drawn_NR[is_true_N[: ends_G[-1]]]
+        first_G = np.concatenate([[0], is_true_N.cumsum()[ends_G[:-1] - 1]])
+        found_GR = _summed(true_NR, first_G)
+        is_present_R = found_GR[-1] > 0
+        total_R[is_present_R] += precision(found_GR[:, is_present_R], got_GR[:, is_present_R])
+        num_present_R += is_present_R
+    with np.errstate(invalid="ignore"):
+        mean_R: NDArray[np.float64] = total_R / num_present_R
+    return mean_R
+
+
+def _summed(drawn_NR: NDArray[np.int16], starts_G: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Count what was drawn down to the end of each part, (G, R); parts begin at the rows given."""
+    parts_GR = np.add.reduceat(drawn_NR, starts_G, axis=0, dtype=np.int32)
+    return parts_GR.cumsum(axis=0, dtype=np.int32)
+
+
 def _eleven_point_precision(truth_N: NDArray[np.bool_], rank_N: NDArray[np.float64]) -> float:
     """Give the mean, over recalls of 0, 0.1 ... 1, of the best precision at that recall or more.
 
@@ -294,13 +429,21 @@ MEAN_PER_CLASS = Metric(
 classes."""
 
 MEAN_AVERAGE_PRECISION = Metric(
-    name="mean_average_precision", compute=_mean_average_precision, level="class"
+    name="mean_average_precision",
+    compute=_mean_average_precision,
+    resampled=_resampled_average_precision,
+    level="class",
 )
 """Multi-label: average precision a class, averaged over classes with a positive (no interpolation).
-A failed item ranks last for every class: none of its labels is found. No interval is defined."""
+A failed item ranks last for every class: none of its labels is found."""
 
-MAP_11 = Metric(name="map_11", compute=_mean_eleven_point_precision, level="class")
+MAP_11 = Metric(
+    name="map_11",
+    compute=_mean_eleven_point_precision,
+    resampled=_resampled_eleven_point_precision,
+    level="class",
+)
 """Multi-label: the 11-point interpolated average precision of PASCAL VOC until 2009 (Everingham et
 al. 2010, section 4.2), averaged over classes with a positive. Items marked as not to be counted for
 a class (`rsbench.specs.Labels`) are neither right nor wrong there. A failed item ranks last for
-every class. No interval is defined."""
+every class."""

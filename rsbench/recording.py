@@ -6,7 +6,7 @@ import datetime
 import itertools
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,14 +79,14 @@ def _task_part(cell: Cell) -> TaskPart:
     )
 
 
-def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
+def _protocol_part(cell: Cell, outcomes: Sequence[FoldOutcome] = ()) -> ProtocolPart:
     protocol = cell.protocol.spec
     return ProtocolPart(
         name=protocol.name,
         version=protocol.version,
         recipe=cell.recipe,
         overrides=cell.overrides,
-        chosen=chosen,
+        chosen=_chosen(outcomes),
         selects_on=protocol.selects_on,
         sampler=cell.predict_reading.sampler,
         clips=cell.predict_reading.views.clips,
@@ -96,7 +96,13 @@ def _protocol_part(cell: Cell, chosen: Mapping[str, Scalar]) -> ProtocolPart:
         trains=protocol.trains,
         trains_backbone=protocol.learns_backbone(cell.recipe),
         source_sha256=cell.protocol.source_sha256,
+        notes=_each_once(note for outcome in outcomes for note in outcome.fitted.notes),
+        marks=_each_once(mark for outcome in outcomes for mark in outcome.fitted.marks),
     )
+
+
+def _each_once(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines))
 
 
 def _data_part(
@@ -162,7 +168,7 @@ def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
     """
     ruler = make_ruler(
         task=_task_part(cell),
-        protocol=_protocol_part(cell, {}),
+        protocol=_protocol_part(cell),
         data=_data_part(cell, content),
         metrics=cell.task.metrics,
         averaging=cell.task.fold_average,
@@ -254,7 +260,7 @@ def record_of(
             source_sha256=cell.backbone.source_sha256,
         ),
         weights=assembled.weights,
-        protocol=_protocol_part(cell, _chosen(outcomes)),
+        protocol=_protocol_part(cell, outcomes),
         data=_data_part(
             cell,
             content,
@@ -414,6 +420,7 @@ def view_bytes(cell: Cell, *, kept_all: bool) -> int:
         cell.gathered.num_expected,
         views_per_item(cell.predict_reading),
         len(cell.gathered.classes),
+        activation="sigmoid" if cell.task.target == "multilabel" else "softmax",
         kept_all=kept_all,
     )
 
@@ -440,7 +447,11 @@ def _views_part(cell: Cell, outcomes: Sequence[FoldOutcome]) -> dict[str, Scalar
         "kept": "all" if kept_all else "means",
         "activation": scores[0].activation,
         "num_bytes": view_files.num_bytes(
-            num_items, views_per_item(cell.predict_reading), num_classes, kept_all=kept_all
+            num_items,
+            views_per_item(cell.predict_reading),
+            num_classes,
+            activation=scores[0].activation,
+            kept_all=kept_all,
         ),
     }
 

@@ -38,8 +38,9 @@ class Estimate(NamedTuple):
     """A number with its interval."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None, both, where no interval is known."""
 
 
 class PairedDifference(NamedTuple):
@@ -145,11 +146,55 @@ def paired_difference(
     return PairedDifference(math.fsum(gain_N) / len(gain_N), low, high)
 
 
+def resampled_counts(
+    n: int, generator: np.random.Generator, *, num_resamples: int
+) -> NDArray[np.int16]:
+    """Draw how often each of n items occurs in each resample of as many: int16 (n, R).
+
+    Raises:
+        DataError: There are no items.
+    """
+    _require_examples(n)
+    counts_NR = np.empty((n, num_resamples), dtype=np.int16)
+    for resample in range(num_resamples):
+        counts_NR[:, resample] = np.bincount(generator.integers(n, size=n), minlength=n)
+    return counts_NR
+
+
+def centred_percentiles(
+    share: float, resampled_R: ArrayLike, *, confidence: float = 0.95
+) -> Interval:
+    """Give the percentile interval of resampled shares, moved by what they are off on average.
+
+    An item that a resample holds twice stands beside itself in every ranking, which makes resampled
+    precisions higher than the one they are drawn around; by itself their interval may miss it.
+
+    Args:
+        share: What was resampled, in [0, 1].
+        resampled_R: Of each resample; those without a value are NaN and left out.
+        confidence: Two-sided level, in (0, 1).
+    """
+    drawn_R = np.asarray(resampled_R, dtype=np.float64)
+    drawn_R = drawn_R[~np.isnan(drawn_R)]
+    ends = np.quantile(drawn_R, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = np.clip(ends - drawn_R.mean() + share, 0, 1)
+    return Interval(float(low), float(high))
+
+
+def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
+    """Give first - second with the interval of independent estimates (Zou, Huang, Zhang 2009).
+
+    Of the same items it is rather too wide: what is hard for the one is hard for the other.
+    """
+    return _sum_of([first, _negative(second)], [0, 1])
+
+
 def mean_of(estimates: Sequence[Estimate], *, clusters: Sequence[Hashable] = ()) -> Estimate:
     """Give the unweighted mean of estimates with an interval made of theirs.
 
     The distances of the estimates to the ends of their intervals add up in quadrature, each side by
-    itself (Zou, Huang, Zhang 2009): Wilson's and bootstrap intervals keep their lopsidedness.
+    itself (Zou, Huang, Zhang 2009): Wilson's and bootstrap intervals keep their lopsidedness. Where
+    one of them has no interval the mean has none.
 
     Args:
         estimates: One a data set, with intervals of one level.
@@ -163,16 +208,26 @@ def mean_of(estimates: Sequence[Estimate], *, clusters: Sequence[Hashable] = ())
     _require_examples(len(estimates))
     named = list(clusters) if clusters else list(range(len(estimates)))
     assert len(named) == len(estimates)
+    value, low, high = _sum_of(estimates, named)
+    n = len(estimates)
+    return Estimate(value / n, None if low is None else low / n, None if high is None else high / n)
+
+
+def _sum_of(estimates: Sequence[Estimate], clusters: Sequence[Hashable]) -> Estimate:
+    value = math.fsum(each.value for each in estimates)
     below: dict[Hashable, float] = {}
     above: dict[Hashable, float] = {}
-    for cluster, each in zip(named, estimates, strict=True):
+    for cluster, each in zip(clusters, estimates, strict=True):
+        if each.low is None or each.high is None:
+            return Estimate(value, None, None)
         below[cluster] = below.get(cluster, 0.0) + each.value - each.low
         above[cluster] = above.get(cluster, 0.0) + each.high - each.value
-    n = len(estimates)
-    value = math.fsum(each.value for each in estimates) / n
-    return Estimate(
-        value, value - math.hypot(*below.values()) / n, value + math.hypot(*above.values()) / n
-    )
+    return Estimate(value, value - math.hypot(*below.values()), value + math.hypot(*above.values()))
+
+
+def _negative(estimate: Estimate) -> Estimate:
+    value, low, high = estimate
+    return Estimate(-value, None if high is None else -high, None if low is None else -low)
 
 
 def mean_std(values: Sequence[float]) -> MeanStd:

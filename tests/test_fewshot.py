@@ -186,16 +186,27 @@ def test_a_class_with_fewer_examples_than_shots_gives_all_and_is_named(tmp_path:
     said: list[str] = []
 
     fitted = _fit(tmp_path, item_set(items, labels, rows=rows), said=said)
+    whole = _fit(tmp_path, item_set(items, labels))
 
     # Class 2 has rows 2, 5, 8 and 11.
     assert fitted.chosen["num_classes_short"] == 1
     assert fitted.chosen["classes_short"] == "class 2 (4)"
     chosen = next(row for row in fitted.selection if row["chosen"])
     assert chosen["num_fitted_on"] == 10 + 10 + 4
-    assert said == [
+    assert fitted.marks == ("4 of 10 shots in 1 of 3 classes",)
+    assert fitted.notes == (
         "1 of 3 classes have fewer training examples than 10 shots and give all they have:"
-        " class 2 (4)"
-    ]
+        " class 2 (4)",
+    )
+    assert said == [], "a note of the table, no line across the progress"
+    assert (whole.marks, whole.notes) == ((), ())
+
+
+def test_where_every_class_is_short_the_mark_says_how_many_shots_there_are(tmp_path: Path) -> None:
+    items, labels = _alone(18)
+    assert _fit(tmp_path, item_set(items, labels)).marks == ("6 of 10 shots",)
+    uneven = _fit(tmp_path, item_set(items, labels, rows=range(17)))
+    assert uneven.marks == ("5 to 6 of 10 shots",)
 
 
 def test_where_all_are_drawn_the_trace_has_no_score(tmp_path: Path) -> None:

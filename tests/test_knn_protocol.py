@@ -123,16 +123,32 @@ def test_official_validation_data_selects_and_then_votes_too(tmp_path: Path) -> 
     assert fitted.chosen["num_fitted_on"] == len(fitted.arrays["labels"]) == 60
 
 
-def test_where_every_k_is_too_large_everything_votes(tmp_path: Path) -> None:
+def test_where_every_k_is_too_large_the_run_is_refused(tmp_path: Path) -> None:
     items, labels = pictures(9)
     lone = tuple(replace(item, group=None) for item in items)
 
-    fitted = _fit(tmp_path, item_set(lone, labels))
+    with pytest.raises(DataError) as caught:
+        _fit(tmp_path, item_set(lone, labels))
 
-    assert [row["neighbours"] for row in fitted.selection] == [6]
-    assert fitted.chosen["num_fitted_on"] == 9
-    predictions = _predict(tmp_path, fitted, item_set(lone, None))
-    assert all(np.isfinite(value).all() for value in predictions.values)
+    # A third of nine is held out.
+    assert str(caught.value) == (
+        "neighbours must hold a number of at most 6, the examples that vote while it is selected;"
+        " it was 10, 20, 100, 200: give others with --set neighbours=LIST."
+    )
+
+
+def test_a_k_that_is_left_out_is_noted(tmp_path: Path) -> None:
+    items, labels = pictures(60)
+
+    fitted = _fit(tmp_path, item_set(items, labels))
+    small = _fit(tmp_path, item_set(items, labels), recipe={**PROTOCOL.recipe, "neighbours": "3"})
+
+    num_voting = 60 - int(str(fitted.chosen["num_selected_on"]))
+    assert fitted.notes == (
+        f"100, 200 neighbours are more than the {num_voting} training examples that vote while"
+        " their number is selected, and left out",
+    )
+    assert small.notes == ()
 
 
 def test_views_are_averaged_as_shares_of_the_vote(tmp_path: Path) -> None:

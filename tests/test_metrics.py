@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -15,7 +17,7 @@ from rsbench.metrics import (
     fold_weights,
 )
 from rsbench.specs import Labels, Metric
-from rsbench.stats import wilson
+from rsbench.stats import resampled_counts, wilson
 
 
 def _random(num_items: int = 200, num_classes: int = 9) -> tuple[list[int], list[np.ndarray]]:
@@ -222,10 +224,68 @@ def test_per_item_scores_average_to_the_value() -> None:
         assert score.low < score.value < score.high
 
 
-def test_a_metric_without_per_item_scores_has_no_interval() -> None:
-    targets, scores = _random()
-    score = evaluate_metric(MEAN_AVERAGE_PRECISION, [(target,) for target in targets], scores)
+def test_a_metric_that_can_not_be_resampled_has_no_interval() -> None:
+    plain = Metric(name="plain", compute=lambda targets, predictions: 0.5)
+    score = evaluate_metric(plain, [1], [1])
     assert (score.low, score.high, score.interval, score.per_item) == (None, None, "", None)
+
+
+def _multilabel(num_items: int = 40) -> tuple[list[Labels | tuple[int, ...]], list[Any]]:
+    """Give labels with ties, uncounted items, a rare class, and an item that failed."""
+    generator = np.random.default_rng(5)
+    truth = generator.random((num_items, 4)) < [0.4, 0.3, 0.2, 1 / num_items]
+    scores = np.round(generator.random((num_items, 4)) + 0.4 * truth, 1)
+    targets: list[Labels | tuple[int, ...]] = [
+        Labels(
+            np.flatnonzero(row).tolist(), uncounted=(0,) if place % 7 == 3 and not row[0] else ()
+        )
+        for place, row in enumerate(truth)
+    ]
+    return targets, [None, *scores[1:]]
+
+
+@pytest.mark.parametrize("metric", [MEAN_AVERAGE_PRECISION, MAP_11], ids=lambda metric: metric.name)
+def test_resampled_precisions_are_those_of_lists_with_repeated_items(metric: Metric) -> None:
+    targets, predictions = _multilabel()
+    counts = resampled_counts(len(targets), np.random.default_rng(0), num_resamples=30)
+    assert metric.resampled is not None
+
+    found = metric.resampled(targets, predictions, counts)
+
+    # Second source: the metric itself, of items written down as often as they were drawn.
+    for resample, value in enumerate(found):
+        rows = np.repeat(np.arange(len(targets)), counts[:, resample])
+        again = [targets[row] for row in rows], [predictions[row] for row in rows]
+        assert value == pytest.approx(metric.compute(*again), abs=1e-12)
+
+
+def test_a_resample_without_any_label_has_no_value() -> None:
+    counts = np.array([[0, 1], [2, 1]], dtype=np.int16)
+    assert MAP_11.resampled is not None
+    found = MAP_11.resampled([(0,), ()], [np.array([0.9]), np.array([0.1])], counts)
+    np.testing.assert_array_equal(found, [np.nan, 1.0])
+
+
+@pytest.mark.parametrize("metric", [MEAN_AVERAGE_PRECISION, MAP_11], ids=lambda metric: metric.name)
+def test_average_precision_has_a_bootstrap_interval_whatever_the_order_of_items(
+    metric: Metric,
+) -> None:
+    targets, predictions = _multilabel(120)
+    score = evaluate_metric(metric, targets, predictions)
+    back = evaluate_metric(metric, targets[::-1], predictions[::-1])
+
+    assert score.interval == "bootstrap"
+    assert score.low is not None and score.high is not None
+    assert score.low < score.value < score.high
+    assert (score.low, score.high) == pytest.approx((back.low, back.high), abs=1e-12)
+
+
+def test_an_average_precision_of_folds_is_resampled_within_them() -> None:
+    # By hand: fold a is perfect however it is drawn, fold b is one item: nothing varies.
+    targets = [(0,), (0,), (), (0,)]
+    scores = [np.array([value]) for value in (0.9, 0.8, 0.1, 0.5)]
+    score = evaluate_metric(MAP_11, targets, scores, folds=["a", "a", "a", "b"], averaging="mean")
+    assert (score.low, score.value, score.high) == (1.0, 1.0, 1.0)
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:

@@ -14,9 +14,10 @@ import pytest
 from records_factory import make_record, save_record, some_hits
 
 from rsbench.records import store
+from rsbench.records.predictions import to_parquet
 from rsbench.stats import Estimate, wilson
-from rsbench.suites import Suite
-from rsbench.tables import Rankings, rank, render_ranking
+from rsbench.suites import KORNBLITH12, VTAB1K, Suite
+from rsbench.tables import Rankings, rank, readme, render_ranking
 
 SUITE = Suite(
     name="trio",
@@ -67,7 +68,8 @@ def test_a_network_without_a_column_has_neither_rank_nor_mean_and_is_named(tmp_p
     _save(tmp_path, "plain", "half", 150)
     rankings = _ranked(tmp_path)
 
-    assert _names(rankings) == [(1, "whole"), (None, "half")]
+    assert _names(rankings) == [(None, "whole"), (None, "half")], "the only one is first of nothing"
+    assert rankings.rankings[0].rows[0].mean is not None
     assert rankings.rankings[0].rows[1].mean is None
     assert rankings.rankings[0].missing == ("moving",)
     shown = render_ranking(rankings, "markdown")
@@ -154,7 +156,7 @@ def test_inputs_that_differ_from_task_to_task_do_not_part_a_network(tmp_path: Pa
     _save(tmp_path, "fancy", "net", 16, backbone={"frames": 16, "pixels": 64})
     [row] = _ranked(tmp_path).rankings[0].rows
 
-    assert (row.rank, row.inputs) == (1, ("1x1x224", "16x1x64"))
+    assert (row.rank, row.inputs) == (None, ("1x1x224", "16x1x64"))
 
 
 def test_rows_that_a_table_can_t_tell_apart_are_not_chosen_from(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_runs_selected_on_the_test_set_have_no_rank(tmp_path: Path) -> None:
     _save(tmp_path, "plain", "leaky", 150, protocol={"selected_on_test": True})
     rankings = _ranked(tmp_path)
 
-    assert _names(rankings) == [(1, "honest")]
+    assert _names(rankings) == [(None, "honest")]
     assert any("on the test set" in problem for problem in rankings.problems)
 
 
@@ -261,7 +263,9 @@ def test_every_form_draws_the_same_numbers(tmp_path: Path) -> None:
         shown = render_ranking(rankings, form)
         assert name in shown
         assert "25.0" in shown
-        assert "12 s" in shown
+        # By hand: two networks of one cell each, 12.5 s: 12 to the nearest even.
+        sums = {"markdown": "| 12 |", "terminal": "12 s", "latex": "{12}"}
+        assert sums[form] in shown
 
 
 def test_columns_that_do_not_fit_the_screen_go_below(
@@ -269,13 +273,126 @@ def test_columns_that_do_not_fit_the_screen_go_below(
 ) -> None:
     for number in range(9):
         _save(tmp_path, f"task_of_a_rather_long_name_{number}", "net", 16 * number)
+        _save(tmp_path, f"task_of_a_rather_long_name_{number}", "worse", 0)
     monkeypatch.setenv("COLUMNS", "80")
     shown = render_ranking(_ranked(tmp_path, None), "terminal")
 
     assert max(map(len, shown.splitlines())) <= 80
     assert shown.count("1. net") > 2
+    assert shown.count("random init") == 2, "once a network, however often its name is repeated"
+    assert shown.count("16x1x64") == 1, "what all rows share stands below"
     for number in range(1, 9):
         assert f"{10 * number}.0" in shown
+
+
+def test_a_mean_over_a_column_without_an_interval_has_none_and_names_it(tmp_path: Path) -> None:
+    for backbone, num_hits in (("net", 40), ("worse", 20)):
+        _save(tmp_path, "plain", backbone, num_hits)
+        record = make_record(
+            task={"name": "fancy", "sample": False},
+            backbone={"name": backbone},
+            data={"fingerprint": "9" * 64},
+        )
+        old = replace(record.metrics[0], name="map_11", low=None, high=None, interval="")
+        store.write(tmp_path, replace(record, metrics=(old,)), {})
+    ranking = _ranked(tmp_path).rankings[0]
+    row, worse = ranking.rows
+
+    assert row.mean == (pytest.approx((0.25 + 0.5) / 2), None, None)
+    assert worse.difference == (pytest.approx((0.125 - 0.25) / 2), None, None)
+    assert not worse.is_separated
+    assert any("has no interval" in note and "fancy" in note for note in ranking.notes)
+    for form in ("markdown", "terminal", "latex", "csv", "json"):
+        assert "37.5" in render_ranking(_ranked(tmp_path), form) or form in {"csv", "json"}
+
+
+def test_a_metric_without_scores_of_single_items_is_compared_as_unpaired(tmp_path: Path) -> None:
+    for backbone, value in (("net", 0.5), ("worse", 0.4)):
+        record = make_record(task={"name": "plain", "sample": False}, backbone={"name": backbone})
+        metric = replace(
+            *record.metrics, name="map_11", value=value, low=value - 0.03, high=value + 0.04
+        )
+        store.write(
+            tmp_path,
+            replace(record, metrics=(metric,)),
+            {store.PREDICTIONS_SUFFIX: to_parquet(ids=["a"], targets=[0], predictions=[None])},
+        )
+    difference = _ranked(tmp_path).rankings[0].rows[1].difference
+
+    # By hand, of independent estimates: 0.03 below the one and 0.04 above the other make 0.05.
+    assert difference == pytest.approx(Estimate(-0.1, -0.15, -0.05))
+
+
+def test_what_the_first_is_not_separated_from_is_marked(tmp_path: Path) -> None:
+    for backbone, num_hits in (("net_a", 81), ("net_b", 80), ("net_c", 20)):
+        _save(tmp_path, "plain", backbone, num_hits)
+    rankings = _ranked(tmp_path)
+
+    assert [row.is_separated for row in rankings.rankings[0].rows] == [False, False, True]
+    shown = render_ranking(rankings, "terminal")
+    assert "1. net_a" in shown
+    assert "2= net_b" in shown
+    assert "3. net_c" in shown
+    assert "not separated from the first" in shown
+
+
+def test_the_banner_of_untrained_networks_stands_over_a_ranking_of_them_alone(
+    tmp_path: Path,
+) -> None:
+    _save(tmp_path, "plain", "net", 40)
+    assert "untrained features" in _ranked(tmp_path).rankings[0].caption
+    weights = {"name": "learned", "digest": "f" * 64, "init_seed": None, "verified": True}
+    _save(tmp_path, "plain", "net", 40, weights=weights)
+    assert _ranked(tmp_path).rankings[0].caption == ""
+
+
+def test_what_a_fit_lacked_stands_beside_the_cell(tmp_path: Path) -> None:
+    _save(tmp_path, "plain", "net", 40, protocol={"marks": ("6 of 10 shots",)})
+    for form in ("markdown", "terminal", "latex"):
+        assert "6 of 10" in render_ranking(_ranked(tmp_path), form)
+
+
+def test_a_suite_without_results_says_what_is_there(tmp_path: Path) -> None:
+    _save(tmp_path, "cifar10@sample", "net", 40, task={"sample": True})
+    _save(tmp_path, "plain", "leaky", 150, protocol={"selected_on_test": True})
+    for suite, said in (
+        (KORNBLITH12, "No results of suite kornblith12 among 2 records; there are some of"),
+        (VTAB1K, "No results of suite vtab1k among 2 records."),
+        (SUITE, "No results of suite trio to rank: all 1 records of it are left out."),
+    ):
+        shown = {
+            form: " ".join(render_ranking(_ranked(tmp_path, suite), form).split())
+            for form in ("terminal", "markdown")
+        }
+        assert shown["terminal"].startswith(said)
+        assert shown["markdown"].startswith(said)
+
+
+def test_the_page_of_a_folder_ranks_networks_on_suites_of_two_tasks(tmp_path: Path) -> None:
+    _save(tmp_path, "cifar10", "net", 40)
+    assert "Suite" not in readme(store.read_all(tmp_path))
+    _save(tmp_path, "dtd", "net", 40)
+    page = readme(store.read_all(tmp_path))
+    assert "## Suite kornblith12 (2 of 12 tasks)" in page
+    assert page.count("## Suite") == 1
+    assert page.index("## Suite") < page.index("## cifar10") < page.index("## Records")
+
+
+def test_a_wide_table_is_scaled_to_the_page_in_latex(tmp_path: Path) -> None:
+    _save(tmp_path, "task0", "net", 16)
+    narrow = render_ranking(_ranked(tmp_path, None), "latex")
+    for number in range(1, 12):
+        _save(tmp_path, f"task{number}", "net", 16)
+    wide = render_ranking(_ranked(tmp_path, None), "latex")
+
+    assert r"\resizebox{\textwidth}{!}{%" in wide
+    assert "\\end{tabular}}\n" in wide
+    assert "graphicx" in wide
+    assert "resizebox" not in narrow
+    [caption] = [line for line in wide.splitlines() if line.startswith(r"\caption")]
+    assert caption.startswith(r"\caption{All results side by side. untrained features")
+    assert "brackets" not in caption
+    assert "brackets" in wide
 
 
 def test_no_results_are_said_to_be_none(tmp_path: Path) -> None:

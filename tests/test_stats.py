@@ -10,9 +10,12 @@ from rsbench.errors import DataError
 from rsbench.stats import (
     Estimate,
     bootstrap_mean,
+    centred_percentiles,
     mean_of,
     mean_std,
     paired_difference,
+    resampled_counts,
+    unpaired_difference,
     wilson,
 )
 
@@ -170,3 +173,27 @@ def test_a_mean_of_independent_numbers_is_surer_than_each_and_of_copies_is_not()
 def test_a_mean_of_no_estimates_is_refused() -> None:
     with pytest.raises(DataError, match="No examples, no score"):
         mean_of([])
+
+
+def test_a_mean_over_an_estimate_without_an_interval_has_none() -> None:
+    assert mean_of([Estimate(0.2, 0.1, 0.3), Estimate(0.6, None, None)]) == (0.4, None, None)
+
+
+def test_the_difference_of_independent_estimates_is_that_of_zou_huang_and_zhang() -> None:
+    # By hand, their equation 6: -+ sqrt((0.5 - 0.47)^2 + (0.44 - 0.4)^2), and so on.
+    found = unpaired_difference(Estimate(0.5, 0.47, 0.62), Estimate(0.4, 0.35, 0.44))
+    assert found == pytest.approx((0.1, 0.1 - 0.05, 0.1 + 0.13))
+
+
+def test_resampled_counts_are_of_as_many_items_as_there_are() -> None:
+    counts = resampled_counts(50, np.random.default_rng(0), num_resamples=400)
+    assert counts.shape == (50, 400)
+    assert (counts.sum(axis=0) == 50).all()
+    # Second source: drawn with replacement a count is binomial, of variance 1 - 1/n.
+    assert counts.var() == pytest.approx(1 - 1 / 50, abs=0.05)
+
+
+def test_percentiles_that_miss_what_was_resampled_are_moved_onto_it() -> None:
+    drawn = np.append(np.linspace(0.6, 0.8, 1001), np.nan)
+    assert centred_percentiles(0.6, drawn) == pytest.approx((0.505, 0.695))
+    assert centred_percentiles(0.0, drawn) == pytest.approx((0.0, 0.095))

@@ -493,9 +493,35 @@ def test_the_readmes_links_lead_to_records(root: Path) -> None:
     assert all((root / link).is_file() for link in links)
 
 
+def test_only_what_is_left_out_is_not_called_no_results(tmp_path: Path) -> None:
+    save_record(tmp_path, some_hits(70), protocol={"selected_on_test": True})
+    tables = _tables(tmp_path)
+    assert tables.absence == "No results to show: all 1 records are left out."
+    assert tables.absence in _printed(tables)
+    assert tables.absence in to_markdown(tables)
+
+
+def test_what_a_fit_says_of_itself_is_a_mark_and_a_note(tmp_path: Path) -> None:
+    said = {"marks": ("6 of 10 shots",), "notes": ("all classes have fewer than 10 shots",)}
+    save_record(tmp_path, some_hits(70), protocol=said)
+    [table] = _tables(tmp_path).tables
+    [row] = table.rows
+    assert row.fit_marks == ("6 of 10 shots",)
+    assert row.marks[-1] == "6 of 10 shots"
+    assert f"{row.backbone}: all classes have fewer than 10 shots" in table.notes
+
+
+def test_the_sampler_of_clips_is_no_heading_of_images(tmp_path: Path) -> None:
+    save_record(tmp_path, some_hits(70), task={"name": "images", "modality": "image"})
+    save_record(tmp_path, some_hits(70))
+    images, clips = to_markdown(_tables(tmp_path)).split("## ")[1:3]
+    assert "(1 x 1 views)" in images.splitlines()[0]
+    assert "(mmaction2@1, 1 x 1 views)" in clips.splitlines()[0]
+
+
 def test_no_records_make_no_table(tmp_path: Path) -> None:
     tables = _tables(tmp_path)
-    assert tables == Tables(tables=(), problems=())
+    assert tables == Tables(tables=(), problems=(), absence="No results yet.")
     assert "No results yet" in to_markdown(tables)
     assert "No results yet" in _printed(tables)
 
@@ -566,6 +592,24 @@ def test_a_fit_of_which_nothing_is_proven_is_told_so(tmp_path: Path) -> None:
     save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
     (table,) = _tables(tmp_path).tables
     assert table.notes == ("resnet_rs_3d_50: a fit stopped before it converged (no gap proven)",)
+
+
+@pytest.mark.parametrize(
+    ("ends", "note"),
+    [
+        (("rounding", "rounding"), "a fit ended where rounding leaves no proof that it converged"),
+        (("rounding", "iterations"), "a fit stopped before it converged"),
+    ],
+)
+def test_fits_that_rounding_ended_are_told_from_those_that_ran_out(
+    tmp_path: Path, ends: tuple[str, str], note: str
+) -> None:
+    chosen = {f"split{place}.ended": end for place, end in enumerate(ends, 1)}
+    chosen |= {"split1.converged": False, "split2.converged": False}
+    chosen |= {"split1.relative_gap": 2e-6, "split2.relative_gap": 1e-6}
+    save_record(tmp_path, some_hits(80), protocol={"chosen": chosen})
+    (table,) = _tables(tmp_path).tables
+    assert table.notes == (f"resnet_rs_3d_50: {note} (relative gap 2e-06)",)
 
 
 @pytest.mark.parametrize(("num_constant", "told"), [(2047, False), (2048, True)])

@@ -263,6 +263,7 @@ def _certificate(solution: Solution) -> dict[str, Scalar]:
     return {
         "iterations": solution.num_iterations,
         "converged": solution.converged,
+        "ended": solution.ended,
         "relative_gap": solution.relative_gap,
         "gradient_norm": solution.gradient_norm,
     }

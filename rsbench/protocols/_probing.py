@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Protocol as Interface
 
 from rsbench.errors import DataError
 from rsbench.findings import failure_in_words
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rsbench.data.features import Output
+    from rsbench.data.rows import ShardRows
 
 SelectedOn = Literal["validation", "held-out train", "test"]
 """Where settings are compared; `Fitted.chosen` keeps it as "selected_on"."""
@@ -35,8 +37,7 @@ class Examples:
     """Items that could be read, as numbers."""
 
     features_ND: np.ndarray
-    """float32 (N, D), finite; (N, S, D) where tokens were asked for. It may be a read-only memory
-    map: index it before doing arithmetic on all of it."""
+    """float32 (N, D), finite; (N, S, D) where tokens were asked for. In memory, all of it."""
     labels: np.ndarray
     """int64 (N,) class indices, or bool (N, K) where an item may have several."""
     ids: tuple[str, ...]
@@ -79,10 +80,65 @@ class Examples:
         )
 
 
+class FeatureRows:
+    """float32 (N, D) or (N, S, D): outputs of items, read by row, their views averaged then."""
+
+    def __init__(self, values: np.ndarray | ShardRows, places: np.ndarray) -> None:
+        """Take outputs (M, V, ...) and the N places of the items that could be read, rising."""
+        self._values = values
+        self._places = places
+        self.shape = (len(places), *values.shape[2:])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Give some rows, in the order asked for: a copy."""
+        return self._one_view(self._values[self._places[rows]])
+
+    def whole(self) -> np.ndarray:
+        """Give all rows, in memory; not a copy where one view of every item is there."""
+        import numpy as np
+
+        values = self._values
+        if isinstance(values, np.ndarray) and len(self._places) == len(values):
+            return self._one_view(values)
+        return self._one_view(values[self._places])
+
+    def _one_view(self, values_NV: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = values_NV[:, 0] if values_NV.shape[1] == 1 else values_NV.mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExamplesByRow:
+    """Items that could be read, whose features may be more than memory should hold."""
+
+    features_ND: FeatureRows
+    """As `Examples` has them; index it by row."""
+    labels: np.ndarray
+    ids: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    failures: tuple[Failure, ...]
+    remarks: tuple[Remark, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Held(Interface):
+    """Examples that candidates are compared on."""
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Items that could not be read, beside the examples."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 class SelectionSets(NamedTuple):
     """What candidates are fitted on, and what they are compared on."""
 
     kept: Examples
+    """Of two classes at least, where an item has one."""
     held: Examples
     """At least one, none of them among `kept`."""
     where: SelectedOn
@@ -128,20 +184,34 @@ def read_examples(
 
     Raises:
         LeakError: The set is one whose labels may not be known.
+        RunError: A feature is not finite (the items are named), the cache can't be written, or
+            memory can't hold all features.
+    """
+    found = read_by_row(request, item_set, output=output)
+    return Examples(
+        features_ND=found.features_ND.whole(),
+        labels=found.labels,
+        ids=found.ids,
+        groups=found.groups,
+        failures=found.failures,
+        remarks=found.remarks,
+    )
+
+
+def read_by_row(request: FitRequest, item_set: ItemSet, *, output: Output) -> ExamplesByRow:
+    """Look at one view of each item, as `read_examples` does, and leave large outputs on disk.
+
+    Raises:
+        LeakError: The set is one whose labels may not be known.
         RunError: A feature is not finite (the items are named), or the cache can't be written.
     """
     targets = item_set.targets
     assert targets is not None, "what is learned from has targets"
     extracted = look(request.model, item_set, request.reading, request.settings, output=output)
     places = extracted.readable
-    values = extracted.values
-    if len(places) < len(values):
-        values = values[places]
-    # One view is taken as it is, so that a memory map stays one.
-    features_ND = values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
     items = item_set.items
-    return Examples(
-        features_ND=features_ND,
+    return ExamplesByRow(
+        features_ND=FeatureRows(extracted.values, places),
         labels=_labels(request, [targets[place] for place in places.tolist()], item_set),
         ids=tuple(items[place].id for place in places),
         groups=tuple(items[place].group for place in places),
@@ -172,7 +242,8 @@ def selection_sets(
         validation); else the official validation; else the share of train.
 
     Raises:
-        DataError: No example of what is selected on could be read, or none can be held out.
+        DataError: Fewer than two classes are left to fit on, no example of what is selected on
+            could be read, or none can be held out.
         RunError: As `read_examples`.
     """
     if request.allows_test_selection:
@@ -182,13 +253,52 @@ def selection_sets(
         sets = SelectionSets(kept=train, held=validation, where="validation")
     else:
         kept, held = held_out_places(train, share=held_out, seed=request.seed)
-        return SelectionSets(kept=train.at(kept), held=train.at(held), where="held-out train")
-    if not len(sets.held):
-        raise DataError(
-            f"Settings are selected on the {sets.where} data, and no item of it could be read"
-            f"{_unread(sets.held)}."
-        )
+        sets = SelectionSets(kept=train.at(kept), held=train.at(held), where="held-out train")
+    check_held(sets.held, sets.where)
+    check_classes(sets.kept.labels, train.failures)
     return sets
+
+
+def check_held(held: Held, where: SelectedOn) -> None:
+    """Hold the examples that candidates are compared on to there being some.
+
+    Raises:
+        DataError: None could be read.
+    """
+    if not len(held):
+        raise DataError(
+            f"Settings are selected on the {where} data, and no item of it could be read"
+            f"{_unread(held.failures)}."
+        )
+
+
+def check_classes(labels: np.ndarray, failures: Sequence[Failure]) -> None:
+    """Hold what is learned from to what there is to learn.
+
+    Args:
+        labels: Of the examples, (N,) class indices, which must be two at least; or bool (N, K), of
+            which one example is enough.
+        failures: Of the items that could not be read, for the message.
+
+    Raises:
+        DataError: There is less.
+    """
+    import numpy as np
+
+    if labels.ndim == 2:
+        if not len(labels):
+            raise DataError(
+                "A classifier needs examples to train on; there are none: add data"
+                f"{_unread(failures)}."
+            )
+        return
+    num_classes = len(np.unique(labels))
+    if num_classes < 2:
+        raise DataError(
+            "A classifier needs examples of at least two classes to train on; there are"
+            f" {len(labels)} examples of {num_classes}: add data of other classes"
+            f"{_unread(failures)}."
+        )
 
 
 def held_out_places(
@@ -205,18 +315,19 @@ def held_out_places(
     if not held:
         raise DataError(
             f"Settings are selected on held-out train, and none of {len(train)} examples can be"
-            " held out: a class needs at least two items (of two groups, where there are groups)"
-            f"{_unread(train)}."
+            " held out: a class needs at least two items (of two groups, where there are groups);"
+            " raise --limit, or add data"
+            f"{_unread(train.failures)}."
         )
     return kept, held
 
 
-def _unread(examples: Examples) -> str:
+def _unread(failures: Sequence[Failure]) -> str:
     """Say how many others there are that can't be read, and why the first one can't."""
     return "".join(
-        f"; {len(examples.failures)} others can't be read, the first is"
-        f" {failure_in_words(first.id, first.reason)}"
-        for first in examples.failures[:1]
+        f"; {len(failures)} other{'s' * (len(failures) > 1)} can't be read, the first is"
+        f" {failure_in_words(first.id, first.reason).rstrip('.')}"
+        for first in failures[:1]
     )
 
 

@@ -37,13 +37,19 @@ def number(
         and (least < value < most if without_ends else least <= value <= most)
     )
     if not inside:
-        ends = "both excluded" if without_ends else "both included"
         raise RsbenchError(
-            f"{key} must be a number between {least:g} and {most:g}, {ends}; it was {value!r}:"
-            f" give another with --set {key}=NUMBER."
+            f"{key} must be a number {_range(least, most, without_ends=without_ends)}; it was"
+            f" {value!r}: give another with --set {key}=NUMBER."
         )
     assert isinstance(value, int | float)
     return float(value)
+
+
+def _range(least: float, most: float, *, without_ends: bool = False) -> str:
+    if math.isinf(most):
+        return f"above {least:g}" if without_ends else f"of at least {least:g}"
+    ends = "both excluded" if without_ends else "both included"
+    return f"between {least:g} and {most:g}, {ends}"
 
 
 def whole(recipe: Mapping[str, Scalar], key: str, *, least: int = 1, most: int = 1_000_000) -> int:
@@ -82,7 +88,7 @@ def choice(recipe: Mapping[str, Scalar], key: str, *, among: Sequence[str]) -> s
     value = recipe[key]
     if value not in among:
         raise RsbenchError(
-            f"{key} must be one of {', '.join(among)}; it was {value!r}:"
+            f"{key} must be one of {', '.join(map(repr, among))}; it was {value!r}:"
             f" give another with --set {key}=WORD."
         )
     return str(value)
@@ -98,18 +104,18 @@ def numbers(
     """Give the numbers of a recipe's list, written with commas: "0.1,0.01".
 
     Raises:
-        RsbenchError: It is no list of numbers from `least` to `most`, or names one twice.
+        RsbenchError: It is no list of finite numbers from `least` to `most`, or names one twice.
     """
     text = recipe[key]
     try:
         found = tuple(float(word) for word in str(text).split(","))
     except ValueError:
         found = ()
-    inside = all(least <= each <= most for each in found)
+    inside = all(math.isfinite(each) and least <= each <= most for each in found)
     if not found or not inside or len(set(found)) < len(found):
         raise RsbenchError(
-            f"{key} must be different numbers between {least:g} and {most:g} with commas between"
-            f" them, such as 0.1,0.01; it was {text!r}: give others with --set {key}=LIST."
+            f"{key} must be different numbers with commas between them, such as 0.1,0.01, each"
+            f" {_range(least, most)}; it was {text!r}: give others with --set {key}=LIST."
         )
     return found
 
@@ -122,10 +128,15 @@ def wholes(
     Raises:
         RsbenchError: It is no list of whole numbers from `least` to `most`, or names one twice.
     """
-    found = numbers(recipe, key, least=least, most=most)
-    if not all(each.is_integer() for each in found):
+    try:
+        found = tuple(int(word) for word in str(recipe[key]).split(","))
+    except ValueError:
+        found = ()
+    inside = all(least <= each <= most for each in found)
+    if not found or not inside or len(set(found)) < len(found):
         raise RsbenchError(
-            f"{key} must be whole numbers with commas between them, such as 2500,10000; it was"
-            f" {recipe[key]!r}: give others with --set {key}=LIST."
+            f"{key} must be different whole numbers from {least} to {most} with commas between"
+            f" them, such as {least},{2 * least}; it was {recipe[key]!r}: give others with --set"
+            f" {key}=LIST."
         )
-    return tuple(int(each) for each in found)
+    return found

@@ -33,6 +33,8 @@ class CachedStream:
         """
         self._cached = Cached.of(request, sets, output=output)
         self._device = request.settings.device
+        self.ids = self._cached.ids
+        self.labels = self._cached.labels
         self.failures = self._cached.failures
         self.remarks: dict[str, list[str]] = {}
         for remark in self._cached.remarks:
@@ -69,13 +71,17 @@ class RandomStream:
             augmentation: How far views may differ from the items.
             protocol: Its name, for messages.
         """
+        import numpy as np
+
         from rsbench.data.loaders import Lookup
         from rsbench.data.outputs import Outputs, lay_out
 
         self._request = request
         self._augmentation = augmentation
         self._protocol = protocol
-        self._items, self._labels = labelled_items(sets)
+        self._items, labels = labelled_items(sets)
+        self.ids = tuple(item.id for item in self._items)
+        self.labels = np.array(labels, dtype=np.int64)
         every = range(len(self._items))
         settings = request.settings
         self._lookup = Lookup(self._items, request.reading, settings, rows=every, is_random=True)
@@ -121,7 +127,7 @@ class RandomStream:
                 _refuse_unless_finite(features_BD, names)
                 yield TrainingBatch(
                     features_BD,
-                    torch.tensor([self._labels[row] for row in batch.rows], device=device),
+                    torch.from_numpy(self.labels[list(batch.rows)]).to(device),
                     names,
                 )
 

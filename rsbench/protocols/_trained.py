@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from typing import Protocol as Interface
 
 from rsbench.digests import digest_json
 from rsbench.errors import DataError
-from rsbench.protocols._probing import Examples, SelectedOn, read_examples
+from rsbench.protocols._probing import ExamplesByRow, SelectedOn, read_by_row
 from rsbench.specs import Failure, FitRequest, Item, ItemSet, Protocol, Remark, Scalar
 
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ def split_items(request: FitRequest, *, held_out: float) -> ItemSplit:
     if not held:
         raise DataError(
             f"Settings are selected on held-out train, and none of {len(train)} examples can be"
-            " held out: a class needs at least two items (of two groups, where there are groups)."
+            " held out: a class needs at least two items (of two groups, where there are groups);"
+            " raise --limit, or add data."
         )
     return ItemSplit((_subset(train, kept),), _subset(train, held), "held-out train")
 
@@ -94,7 +94,7 @@ def labelled_items(sets: Sequence[ItemSet]) -> tuple[tuple[Item, ...], tuple[int
 class Cached:
     """Features of the items of several sets as one, read by row and not copied before."""
 
-    def __init__(self, parts: Sequence[Examples]) -> None:
+    def __init__(self, parts: Sequence[ExamplesByRow]) -> None:
         """Put sets one after another, at least one."""
         import numpy as np
 
@@ -112,7 +112,7 @@ class Cached:
         Raises:
             RunError: A feature is not finite, or the cache can't be written.
         """
-        return cls([read_examples(request, each, output=output) for each in sets])
+        return cls([read_by_row(request, each, output=output) for each in sets])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -161,6 +161,27 @@ class Steps:
         """Of which the last may be shorter."""
         return -(-self.num_steps // self.steps_per_stretch)
 
+    def drawn(self, num_examples: int, *, seed: int) -> list[int]:
+        """Give the rows of the examples that are trained on once or more, rising.
+
+        Args:
+            num_examples: Examples there are, at least 1.
+            seed: Of their order.
+        """
+        from rsbench.training.order import passes
+
+        # The first pass has them all, unless the batches end before it does.
+        first = next(
+            passes(
+                num_examples,
+                batch_size=self.batch_size,
+                seed=seed,
+                first_step=0,
+                num_steps=self.num_steps,
+            )
+        )
+        return sorted(row for piece in first.pieces for row in piece.rows)
+
     def stretch(
         self,
         number: int,
@@ -173,7 +194,7 @@ class Steps:
 
         Args:
             number: Of the stretch, from 0.
-            num_examples: Examples there are.
+            num_examples: Examples there are, at least 1.
             seed: Of their order.
             read: Pass -> one batch for each of its pieces, in order; one whose examples can't be
                 read is empty.
@@ -357,27 +378,6 @@ def blocks(num_examples: int, size: int) -> Iterator[range]:
     """Give the rows of consecutive blocks."""
     for start in range(0, num_examples, size):
         yield range(start, min(start + size, num_examples))
-
-
-class Held(Interface):
-    """Examples that candidates are compared on."""
-
-    failures: tuple[Failure, ...]
-
-    def __len__(self) -> int: ...
-
-
-def check_held(held: Held, where: SelectedOn) -> None:
-    """Hold the examples that candidates are compared on to there being some.
-
-    Raises:
-        DataError: None could be read.
-    """
-    if not len(held):
-        first = f"; the first is {held.failures[0].id}" if held.failures else ""
-        raise DataError(
-            f"Settings are selected on the {where} data, and no item of it could be read{first}."
-        )
 
 
 def named_once(parts: Iterable[Iterable[Failure]]) -> tuple[Failure, ...]:

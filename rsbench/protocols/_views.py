@@ -61,7 +61,7 @@ def predict_views(
 ) -> Predictions:
     """Look at all views of the items to be predicted, keep their scores, and average over them.
 
-    The predictions are derived from the scores as they are kept, in half precision
+    The predictions are derived from the scores as they are kept, in few bits
     (`rsbench.view_scores`, which says what that costs), so that the same average made of the kept
     scores later is the same to the last bit.
 
@@ -140,9 +140,11 @@ class _Kept:
         """Give what was put; NaN of the given size where no item could be read."""
         import numpy as np
 
+        from rsbench.view_scores import SCORE_TYPES
+
         if not self._arrays:
             shape = (self._num_items, num_views, num_classes)
-            scores = np.full(shape, np.nan, dtype=np.float16)
+            scores = np.full(shape, np.nan, dtype=SCORE_TYPES[self._activation])
             nothing = Halves(scores, np.full(shape[:2], np.nan, dtype=np.float32))
             self.put(range(self._num_items), nothing)
         first, second = self._arrays

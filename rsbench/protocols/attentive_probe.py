@@ -35,6 +35,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from rsbench.errors import RsbenchError
+from rsbench.protocols._probing import check_classes, check_held
 from rsbench.protocols._recipes import flag, number, numbers, whole
 from rsbench.protocols._trained import (
     Cached,
@@ -43,7 +44,6 @@ from rsbench.protocols._trained import (
     Tally,
     best_of,
     blocks,
-    check_held,
     checkpoint_of,
     labelled_items,
     named_once,
@@ -80,7 +80,8 @@ def fit(request: FitRequest) -> Fitted:
     """Train all probes, select one on held-out data, and train it again on all of it.
 
     Raises:
-        DataError: Nothing can be held out, or nothing held out can be read.
+        DataError: Nothing can be held out, nothing held out can be read, or fewer than two classes
+            can be read to train on.
         RsbenchError: A value of the recipe is out of its range, the tokens can't be shared among
             the attention heads, fp16 was asked for, or the network has no maps.
         RunError: A token is not finite, all probes diverged, a worker died, or the cache or a
@@ -97,16 +98,19 @@ def fit(request: FitRequest) -> Fitted:
     check_held(held, split.where)
     recipe.check_width(held.shape[-1])
     first = Cached.of(request, split.kept, output="tokens")
+    check_classes(first.labels, first.failures)
     clock = Stopwatch()
     assert request.train is not None, "it trains"
     num_classes = len(request.train.classes)
     grid = recipe.probes(seed=request.seed)
     at_once = _probes_at_once(recipe, first.shape[-1], num_classes=num_classes)
     rounds = [grid[place.start : place.stop] for place in blocks(len(grid), at_once)]
+    num_stages = len(rounds) + recipe.refit
     candidates: list[Scored] = []
     with clock:
         for index, part in enumerate(rounds):
-            probes = _train(request, recipe, split.kept, first, part, name=f"grid-{index}")
+            name, stage = f"grid-{index}", f"train {index + 1} of {num_stages}"
+            probes = _train(request, recipe, split.kept, first, part, name=name, stage=stage)
             candidates += _score(probes, part, held, recipe, request.settings)
     best = best_of(candidates)
     last = first
@@ -114,12 +118,15 @@ def fit(request: FitRequest) -> Fitted:
         sets = split.everything()
         last = Cached.of(request, sets, output="tokens")
         with clock:
-            (probe,) = _train(request, recipe, sets, last, grid[best : best + 1], name="best")
+            stage = f"train {num_stages} of {num_stages}"
+            chosen = grid[best : best + 1]
+            (probe,) = _train(request, recipe, sets, last, chosen, name="best", stage=stage)
     else:
         # It is finished: the checkpoint of its round has it.
         index, place = divmod(best, at_once)
-        name = f"grid-{index}"
-        probe = _train(request, recipe, split.kept, first, rounds[index], name=name)[place]
+        name, stage = f"grid-{index}", f"train {index + 1} of {num_stages}"
+        part = rounds[index]
+        probe = _train(request, recipe, split.kept, first, part, name=name, stage=stage)[place]
     # What is reported names its own failures.
     not_reported = () if split.where == "test" else (held,)
     return Fitted(
@@ -281,6 +288,7 @@ def _train(
     grid: Sequence[_Probe],
     *,
     name: str,
+    stage: str,
 ) -> list[AttentiveProbe]:
     """Train probes side by side on the same batches, or go on where an interrupted run stopped."""
     from torch import nn
@@ -315,7 +323,7 @@ def _train(
             ParameterGroup(tuple(probe.parameters()), each.learning_rate, each.weight_decay)
             for probe, each in zip(probes, grid, strict=True)
         ],
-        progress=lambda done, total: settings.progress("train", done, total),
+        progress=lambda done, total: settings.progress(stage, done, total),
     )
     return probes
 
@@ -387,6 +395,8 @@ PROTOCOL = Protocol(
     trains=True,
     selects_on="official validation, else held-out train",
     output="tokens",
+    num_trained=lambda recipe: len(_Recipe.of(recipe).probes(seed=0)),
+    check=_Recipe.of,
     fit=fit,
     predict=predict,
     title="Attention with a learned query over the tokens of a frozen network",

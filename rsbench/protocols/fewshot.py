@@ -16,8 +16,8 @@ No test label is needed for it, and the trace decides nothing.
 
 An example's rank in a draw is the digest of seed, draw and its id: fewer shots are a subset of
 more, and an item that is missing moves no other. (big_vision permutes by numpy's generator: the
-draws are as random, and others.) A class with fewer examples than shots gives all it has; the run
-says so, and names it in the record. A class without any is never predicted.
+draws are as random, and others.) A class with fewer examples than shots gives all it has: it
+is named in the record, and the score is marked with it. A class without any is never predicted.
 
 Over several views the softmax of the fitted values is averaged, which of one view has their order.
 
@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rsbench.findings import NUM_SHOWN
-from rsbench.protocols._probing import Examples, read_examples
+from rsbench.protocols._probing import Examples, check_classes, read_examples
 from rsbench.protocols._recipes import number, whole
 from rsbench.protocols._views import predict_views
 from rsbench.specs import FitRequest, Fitted, Predictions, PredictRequest, Protocol, Scalar
@@ -58,10 +58,12 @@ def fit(request: FitRequest) -> Fitted:
         RsbenchError: A value of the recipe is out of its range.
         RunError: A feature is not finite, or the cache can't be written.
     """
+    import numpy as np
+
     assert request.train is not None, "fewshot learns from train"
-    shots = whole(request.recipe, "shots")
-    strength = number(request.recipe, "strength", without_ends=True)
+    shots, strength = _Recipe.of(request.recipe)
     train = read_examples(request, request.train)
+    check_classes(train.labels, train.failures)
     started = time.perf_counter()
     rows: list[dict[str, Scalar]] = []
     chosen: Ridge | None = None
@@ -84,6 +86,8 @@ def fit(request: FitRequest) -> Fitted:
                 }
             )
     assert chosen is not None, "the shots asked for are among those drawn"
+    counts_K = np.bincount(train.labels, minlength=len(request.train.classes))
+    short = _short_classes(request.train.classes, counts_K, shots=shots)
     return Fitted(
         arrays={
             "weight": chosen.weight_KD,
@@ -92,9 +96,11 @@ def fit(request: FitRequest) -> Fitted:
             "std": chosen.std_D,
         },
         selection=tuple(rows),
-        chosen={"shots": shots, **_short_classes(train, request, shots=shots)},
+        chosen={"shots": shots, "num_classes_short": short.num, "classes_short": short.named},
         failures=train.failures,
         remarks=train.remarks,
+        notes=short.notes,
+        marks=short.marks,
         seconds=time.perf_counter() - started,
     )
 
@@ -122,6 +128,17 @@ def predict(request: PredictRequest) -> Predictions:
     return predict_views(
         request.model, request, output="features", scores=scores, activation="softmax"
     )
+
+
+class _Recipe(NamedTuple):
+    """The recipe with its types."""
+
+    shots: int
+    strength: float
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Scalar]) -> _Recipe:
+        return cls(whole(recipe, "shots"), number(recipe, "strength", without_ends=True))
 
 
 class _Drawn(NamedTuple):
@@ -172,21 +189,31 @@ def _top1(ridge: Ridge, train: Examples, places: Sequence[int]) -> float | None:
     return float((ridge.scores(asked.features_ND).argmax(axis=1) == asked.labels).mean())
 
 
-def _short_classes(train: Examples, request: FitRequest, *, shots: int) -> dict[str, Scalar]:
-    """Count and name the classes with fewer examples than shots, and tell whoever is watching."""
-    import numpy as np
+class _Short(NamedTuple):
+    """The classes with fewer examples than shots."""
 
-    assert request.train is not None, "fewshot learns from train"
-    classes = request.train.classes
-    counts = np.bincount(train.labels, minlength=len(classes))
-    short = [f"{classes[label]} ({counts[label]})" for label in np.flatnonzero(counts < shots)]
-    named = ", ".join(short[:NUM_SHOWN]) + (", ..." if len(short) > NUM_SHOWN else "")
-    if short:
-        request.settings.say(
-            f"{len(short)} of {len(classes)} classes have fewer training examples than {shots}"
-            f" shots and give all they have: {named}"
-        )
-    return {"num_classes_short": len(short), "classes_short": named}
+    num: int
+    named: str
+    """The first of them, with their numbers of examples."""
+    notes: tuple[str, ...]
+    marks: tuple[str, ...]
+
+
+def _short_classes(classes: Sequence[str], counts_K: np.ndarray, *, shots: int) -> _Short:
+    """Count and name the classes with fewer examples than shots."""
+    short = [label for label in range(len(classes)) if counts_K[label] < shots]
+    if not short:
+        return _Short(0, "", (), ())
+    named = ", ".join(f"{classes[label]} ({counts_K[label]})" for label in short[:NUM_SHOWN])
+    named += ", ..." if len(short) > NUM_SHOWN else ""
+    few, many = min(counts_K), max(counts_K[label] for label in short)
+    span = f"{few}" if few == many else f"{few} to {many}"
+    where = "" if len(short) == len(classes) else f" in {len(short)} of {len(classes)} classes"
+    note = (
+        f"{len(short)} of {len(classes)} classes have fewer training examples than {shots} shots"
+        f" and give all they have: {named}"
+    )
+    return _Short(len(short), named, (note,), (f"{span} of {shots} shots{where}",))
 
 
 PROTOCOL = Protocol(
@@ -196,6 +223,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class"}),
     trains=True,
     selects_on="nothing",
+    check=_Recipe.of,
     fit=fit,
     predict=predict,
     title="Penalised least squares on 10 examples a class, drawn by the seed",

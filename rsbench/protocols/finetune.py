@@ -301,6 +301,7 @@ PROTOCOL = Protocol(
     trains_backbone=True,
     train_passes=_train_passes,
     output="logits",
+    check=lambda recipe: _Recipe.of(recipe, flip=True, target="class"),
     fit=fit,
     predict=predict,
     title="The whole network trains, with a new classifier",

@@ -8,8 +8,9 @@ groups kept whole, the same that `linear_probe` selects on. A tie goes to the sm
 the number of examples of a class calls on other classes whatever the features, which a small
 held-out set may not show. Then all of train and validation votes.
 
-A k larger than the number of examples is left out of the selection; where all are, everything
-votes. The search is exact and the same on every device; see `rsbench.probes.knn`.
+A k larger than the number of examples that vote while it is selected is left out, and a note of the
+record says so; where all are, the run is refused. The search is exact and the same on every device;
+see `rsbench.probes.knn`.
 
 A class that none of the k nearest has is given the probability 0. Over several views the shares of
 the vote are averaged; the mean of their logarithms, which an offline score average takes, is minus
@@ -23,9 +24,10 @@ Shape letters: N examples, V views, D features, K classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from rsbench.errors import DataError
 from rsbench.protocols._probing import Examples, read_training, selection_sets
 from rsbench.protocols._recipes import number, wholes
 from rsbench.protocols._views import predict_views
@@ -39,7 +41,8 @@ def fit(request: FitRequest) -> Fitted:
     """Select the number of neighbours on held-out data, and keep all examples.
 
     Raises:
-        DataError: Fewer than two classes could be read, or nothing can be held out.
+        DataError: Fewer than two classes could be read, nothing can be held out, or there are fewer
+            examples than neighbours.
         RsbenchError: A value of the recipe is out of its range, or the device has no room for the
             examples.
         RunError: A feature is not finite, or the cache can't be written.
@@ -49,19 +52,17 @@ def fit(request: FitRequest) -> Fitted:
     from rsbench.probes.knn import build_bank
 
     assert request.train is not None, "knn learns from train"
-    asked = wholes(request.recipe, "neighbours")
-    held_out = number(request.recipe, "held_out", most=1.0, without_ends=True)
-    number(request.recipe, "temperature", without_ends=True)
+    recipe = _Recipe.of(request.recipe)
     train, official = read_training(request)
-    sets = selection_sets(request, train, official, held_out=held_out)
+    sets = selection_sets(request, train, official, held_out=recipe.held_out)
     started = time.perf_counter()
-    candidates = _score_neighbours(sets.kept, sets.held, asked, request)
+    candidates = _score_neighbours(sets.kept, sets.held, recipe, request)
     best = max(candidates, key=lambda each: (each.top1, -each.num_neighbours))
     everything = train.joined(official)
     bank = build_bank(everything.features_ND, everything.labels)
     return Fitted(
         arrays={
-            "units": bank.units_MD.numpy(),
+            "features": bank.features_MD.numpy(),
             "labels": bank.labels_M,
             "num_neighbours": np.array(best.num_neighbours, dtype=np.int64),
         },
@@ -74,6 +75,7 @@ def fit(request: FitRequest) -> Fitted:
         },
         failures=everything.failures,
         remarks=everything.remarks,
+        notes=_left_out(recipe.neighbours, len(sets.kept)),
         seconds=time.perf_counter() - started,
     )
 
@@ -87,11 +89,11 @@ def predict(request: PredictRequest) -> Predictions:
     """
     import numpy as np
 
-    from rsbench.probes.knn import find_neighbours, restore_bank, vote
+    from rsbench.probes.knn import build_bank, find_neighbours, vote
 
     arrays = request.fitted.arrays
-    temperature = number(request.recipe, "temperature", without_ends=True)
-    bank = restore_bank(arrays["units"], arrays["labels"], device=request.settings.device)
+    temperature = _Recipe.of(request.recipe).temperature
+    bank = build_bank(arrays["features"], arrays["labels"], device=request.settings.device)
     num_neighbours = int(arrays["num_neighbours"])
 
     def scores(features_NVD: np.ndarray) -> np.ndarray:
@@ -111,6 +113,22 @@ def predict(request: PredictRequest) -> Predictions:
     )
 
 
+class _Recipe(NamedTuple):
+    """The recipe with its types."""
+
+    neighbours: tuple[int, ...]
+    temperature: float
+    held_out: float
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Scalar]) -> _Recipe:
+        return cls(
+            neighbours=wholes(recipe, "neighbours"),
+            temperature=number(recipe, "temperature", without_ends=True),
+            held_out=number(recipe, "held_out", most=1.0, without_ends=True),
+        )
+
+
 class _Candidate(NamedTuple):
     """One number of neighbours with its score on held-out data."""
 
@@ -123,26 +141,48 @@ class _Candidate(NamedTuple):
 
 
 def _score_neighbours(
-    kept: Examples, held: Examples, asked: tuple[int, ...], request: FitRequest
+    kept: Examples, held: Examples, recipe: _Recipe, request: FitRequest
 ) -> list[_Candidate]:
     """Score the held-out examples by each number of neighbours, in one search."""
     from rsbench.probes.knn import build_bank, find_neighbours, vote
 
     assert request.train is not None, "knn learns from train"
     bank = build_bank(kept.features_ND, kept.labels, device=request.settings.device)
-    possible = sorted(each for each in asked if each <= len(bank)) or [len(bank)]
+    possible = sorted(each for each in recipe.neighbours if each <= len(bank))
+    if not possible:
+        raise DataError(
+            f"neighbours must hold a number of at most {len(bank)}, the examples that vote while it"
+            f" is selected; it was {_listed(recipe.neighbours)}: give others with --set"
+            " neighbours=LIST."
+        )
     found = find_neighbours(bank, held.features_ND, num_neighbours=max(possible))
     candidates = []
     for num_neighbours in possible:
         shares_NK = vote(
             found,
             num_voting=num_neighbours,
-            temperature=number(request.recipe, "temperature", without_ends=True),
+            temperature=recipe.temperature,
             num_classes=len(request.train.classes),
         )
         top1 = float((shares_NK.argmax(axis=1) == held.labels).mean())
         candidates.append(_Candidate(num_neighbours, top1))
     return candidates
+
+
+def _left_out(asked: Sequence[int], num_voting: int) -> tuple[str, ...]:
+    """Name the numbers of neighbours that could not be tried; nothing where all could."""
+    too_large = [each for each in asked if each > num_voting]
+    if not too_large:
+        return ()
+    are = "is" if len(too_large) == 1 else "are"
+    return (
+        f"{_listed(too_large)} neighbours {are} more than the {num_voting} training examples that"
+        " vote while their number is selected, and left out",
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
 
 
 PROTOCOL = Protocol(
@@ -152,6 +192,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class"}),
     trains=True,
     selects_on="official validation, else held-out train",
+    check=_Recipe.of,
     fit=fit,
     predict=predict,
     title="Weighted vote of the nearest training examples, their number selected on held-out train",

@@ -56,6 +56,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class", "multilabel"}),
     trains=True,
     selects_on="official validation, else held-out train",
+    check=Fitting.of,
     fit=fit,
     predict=predict,
     title="Logistic regression on frozen features, strength selected on held-out train",

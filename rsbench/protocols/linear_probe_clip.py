@@ -18,7 +18,7 @@ Clips, views and several labels are as in `linear_probe`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rsbench.errors import RsbenchError
 from rsbench.protocols._logistic import (
@@ -31,7 +31,7 @@ from rsbench.protocols._logistic import (
     predict,
 )
 from rsbench.protocols._recipes import whole
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.specs import FitRequest, Fitted, Protocol, Scalar
 
 
 def fit(request: FitRequest) -> Fitted:
@@ -42,13 +42,7 @@ def fit(request: FitRequest) -> Fitted:
         RsbenchError: A value of the recipe is out of its range.
         RunError: A feature is not finite, or the cache can't be written.
     """
-    fitting = Fitting.of(request.recipe)
-    step = whole(request.recipe, "coarse_step")
-    if step & (step - 1):
-        raise RsbenchError(
-            f"coarse_step must be a power of two, for the search halves it down to 1; it was"
-            f" {step}: give another with --set coarse_step=NUMBER."
-        )
+    fitting, step = _parsed(request.recipe)
 
     def search(score: Score) -> list[Candidate]:
         return search_by_halving(
@@ -59,6 +53,18 @@ def fit(request: FitRequest) -> Fitted:
         )
 
     return fit_by(request, fitting, search)
+
+
+def _parsed(recipe: Mapping[str, Scalar]) -> tuple[Fitting, int]:
+    """Give how every fit is made, and the first step of the search."""
+    fitting = Fitting.of(recipe)
+    step = whole(recipe, "coarse_step")
+    if step & (step - 1):
+        raise RsbenchError(
+            f"coarse_step must be a power of two, for the search halves it down to 1; it was"
+            f" {step}: give another with --set coarse_step=NUMBER."
+        )
+    return fitting, step
 
 
 def search_by_halving(
@@ -107,6 +113,7 @@ PROTOCOL = Protocol(
     targets=frozenset({"class", "multilabel"}),
     trains=True,
     selects_on="official validation, else held-out train",
+    check=_parsed,
     fit=fit,
     predict=predict,
     title="CLIP's logistic regression on frozen features, strength searched on held-out train",

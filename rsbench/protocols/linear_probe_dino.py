@@ -32,6 +32,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from rsbench.errors import RsbenchError
+from rsbench.protocols._probing import check_classes, check_held
 from rsbench.protocols._recipes import choice, flag, number, numbers, whole
 from rsbench.protocols._streams import CachedStream, RandomStream
 from rsbench.protocols._trained import (
@@ -41,7 +42,6 @@ from rsbench.protocols._trained import (
     Tally,
     best_of,
     blocks,
-    check_held,
     checkpoint_of,
     labelled_items,
     named_once,
@@ -86,7 +86,8 @@ def fit(request: FitRequest) -> Fitted:
     """Train all heads in one pass, select one on held-out data, and train it again on all of it.
 
     Raises:
-        DataError: Nothing can be held out, or nothing held out can be read.
+        DataError: Nothing can be held out, nothing held out can be read, or fewer than two classes
+            can be read to train on.
         RsbenchError: A value of the recipe is out of its range, or the network has no stage maps.
         RunError: A feature is not finite, no item can be read, all heads diverged, a worker died,
             or the cache or a checkpoint can't be written.
@@ -98,13 +99,16 @@ def fit(request: FitRequest) -> Fitted:
     grid = recipe.heads(
         widest=held.shape[0], feature_width=request.model.feature_width, seed=request.seed
     )
-    first = _fit_heads(request, recipe, split.kept, grid, name="grid")
+    num_stages = 1 + recipe.refit
+    stage = f"train 1 of {num_stages}"
+    first = _fit_heads(request, recipe, split.kept, grid, name="grid", stage=stage)
     candidates = _score(first.heads, grid, held, device=request.settings.device)
     best = best_of(candidates)
     last, place = first, best
     if recipe.refit:
-        chosen = grid[best : best + 1]
-        last, place = _fit_heads(request, recipe, split.everything(), chosen, name="best"), 0
+        chosen, stage = grid[best : best + 1], f"train {num_stages} of {num_stages}"
+        sets = split.everything()
+        last, place = _fit_heads(request, recipe, sets, chosen, name="best", stage=stage), 0
     weight, bias = last.heads.parameters_of(place)
     # What is reported names its own failures.
     not_reported = () if split.where == "test" else (held,)
@@ -268,6 +272,7 @@ class _FittedHeads:
 
     heads: LinearHeads
     num_examples: int
+    """Those that were trained on once or more, and could be read each time."""
     num_steps: int
     failures: tuple[Failure, ...]
     remarks: tuple[Remark, ...]
@@ -282,6 +287,7 @@ def _fit_heads(
     grid: Sequence[_Head],
     *,
     name: str,
+    stage: str,
 ) -> _FittedHeads:
     """Train heads side by side on the same batches, or go on where an interrupted run stopped."""
     from rsbench.probes.linear_heads import LinearHeads
@@ -306,6 +312,7 @@ def _fit_heads(
         if recipe.augments
         else CachedStream(request, sets, output=recipe.output)
     )
+    check_classes(source.labels, source.failures)
     items, labels = labelled_items(sets)
     trained: Trained = train(
         heads,
@@ -335,17 +342,21 @@ def _fit_heads(
             for place, each in enumerate(grid)
         ],
         remarks=source.remarks,
-        progress=lambda done, total: settings.progress("train", done, total),
+        progress=lambda done, total: settings.progress(stage, done, total),
     )
-    failures = {
-        **{each.id: each.reason for each in source.failures},
-        **trained.failures,
-    }
+    failures = (
+        *source.failures,
+        *(Failure(id=key, reason=why) for key, why in trained.failures.items()),
+    )
+    # Of random views it is known by now only which of the items that were drawn can be read.
+    drawn = recipe.steps.drawn(len(source), seed=request.seed)
+    seen = [row for row in drawn if source.ids[row] not in trained.failures]
+    check_classes(source.labels[seen], failures)
     return _FittedHeads(
         heads=heads,
-        num_examples=len(items) - len(failures),
+        num_examples=len(seen),
         num_steps=trained.num_steps,
-        failures=tuple(Failure(id=key, reason=why) for key, why in failures.items()),
+        failures=failures,
         remarks=tuple(
             Remark(id=key, reason=why) for key, reasons in source.remarks.items() for why in reasons
         ),
@@ -378,6 +389,12 @@ def _train_views(recipe: Mapping[str, Scalar]) -> int:
     return num_views * (1 + asked.refit) if asked.augments else 0
 
 
+def _num_trained(recipe: Mapping[str, Scalar]) -> int:
+    """Count the heads of the grid."""
+    asked = _Recipe.of(recipe, flip=True)
+    return len(asked.feature_types) * len(asked.base_rates)
+
+
 PROTOCOL = Protocol(
     name="linear_probe_dino",
     version=1,
@@ -402,6 +419,8 @@ PROTOCOL = Protocol(
     selects_on="official validation, else held-out train",
     output="stages",
     train_views=_train_views,
+    num_trained=_num_trained,
+    check=lambda recipe: _Recipe.of(recipe, flip=True),
     fit=fit,
     predict=predict,
     title="A grid of linear classifiers trained by SGD on frozen features",

@@ -40,6 +40,7 @@ from rsbench.protocols._networks import (
     trained_model,
     with_classifier,
 )
+from rsbench.protocols._probing import check_classes, check_held
 from rsbench.protocols._recipes import choice, number, numbers, whole, wholes
 from rsbench.protocols._trained import (
     Cached,
@@ -49,7 +50,6 @@ from rsbench.protocols._trained import (
     Tally,
     best_of,
     blocks,
-    check_held,
     checkpoint_of,
     labelled_items,
     named_once,
@@ -89,29 +89,47 @@ def fit(request: FitRequest) -> Fitted:
     """Train with each setting, choose one on held-out data, and train with it on all of it.
 
     Raises:
-        DataError: Nothing can be held out, or nothing held out can be read.
+        DataError: Nothing can be held out, nothing held out can be read, or fewer than two classes
+            can be read to train on.
         RsbenchError: A value of the recipe is out of its range, or the views of the training set
             take too much memory.
-        RunError: All settings diverged, fewer than two items can be read, a worker died, or a
-            checkpoint can't be written.
+        RunError: All settings diverged, a worker died, or a checkpoint can't be written.
     """
     recipe = _Recipe.of(request.recipe)
     split = split_items(request, held_out=recipe.held_out)
     held = _read(request, recipe, (split.held,))
     check_held(held, split.where)
     first = _read(request, recipe, split.kept)
+    check_classes(first.labels, first.failures)
     clock = Stopwatch()
     sweep = [_Setting(*each) for each in product(recipe.learning_rates, recipe.steps)]
     candidates = []
     with clock:
         for place, setting in enumerate(sweep):
-            network = _train(request, recipe, split.kept, first, setting, name=f"sweep-{place}")
+            network = _train(
+                request,
+                recipe,
+                split.kept,
+                first,
+                setting,
+                name=f"sweep-{place}",
+                stage=f"train {place + 1} of {len(sweep) + 1}",
+            )
             candidates.append(_scored(request, recipe, setting, network, held))
     best = best_of(candidates)
     sets = split.everything()
     last = _read(request, recipe, sets)
     with clock:
-        network = _train(request, recipe, sets, last, sweep[best], name="best", may_diverge=False)
+        network = _train(
+            request,
+            recipe,
+            sets,
+            last,
+            sweep[best],
+            name="best",
+            stage=f"train {len(sweep) + 1} of {len(sweep) + 1}",
+            may_diverge=False,
+        )
     assert network is not None, "a training that diverges for good has raised"
     # What is reported names its own failures.
     not_reported = () if split.where == "test" else (held,)
@@ -122,7 +140,7 @@ def fit(request: FitRequest) -> Fitted:
             **candidates[best].settings,
             "selected_on": split.where,
             "num_selected_on": len(held),
-            "num_fitted_on": len(last),
+            "num_fitted_on": len(recipe.stretches(sweep[best]).drawn(len(last), seed=request.seed)),
         },
         failures=named_once(each.failures for each in (first, last, *not_reported)),
         remarks=remarks_once(each.remarks for each in (first, last, *not_reported)),
@@ -298,6 +316,7 @@ def _train(
     setting: _Setting,
     *,
     name: str,
+    stage: str,
     may_diverge: bool = True,
 ) -> nn.Module | None:
     """Train with one setting, or go on where an interrupted run stopped; None if it diverged."""
@@ -331,7 +350,7 @@ def _train(
                 name=f"vtab1k-{name}",
                 about=[setting.learning_rate, setting.steps],
             ),
-            progress=lambda done, total: settings.progress("train", done, total),
+            progress=lambda done, total: settings.progress(stage, done, total),
         )
     except DivergedError:
         if not may_diverge:
@@ -399,6 +418,14 @@ def _train_views(recipe: Mapping[str, Scalar]) -> int:
     return 3 * num_steps * asked.batch_size
 
 
+def _num_trained(recipe: Mapping[str, Scalar]) -> int:
+    """Count the classifiers of the sweep, and the last one, where the network is frozen."""
+    asked = _Recipe.of(recipe)
+    if asked.train == "all":
+        return 0
+    return len(asked.learning_rates) * len(asked.steps) + 1
+
+
 PROTOCOL = Protocol(
     name="vtab1k",
     version=1,
@@ -418,6 +445,9 @@ PROTOCOL = Protocol(
     trains_backbone=lambda recipe: recipe["train"] == "all",
     train_passes=lambda recipe: 0.0,
     train_views=_train_views,
+    keeps_train_views=True,
+    num_trained=_num_trained,
+    check=_Recipe.of,
     fit=fit,
     predict=predict,
     title="VTAB-1k: choose on 200 examples, train on 1,000, test on the full test set",

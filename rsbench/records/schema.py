@@ -114,6 +114,10 @@ class ProtocolPart:
     selected_on_test: bool = False
     """Whether settings were selected on the reported items themselves
     (`--allow-test-selection`): the number is then no measure, and stands in no table."""
+    notes: tuple[str, ...] = ()
+    """Where a fit was not what the recipe's words promise; of all folds, each once."""
+    marks: tuple[str, ...] = ()
+    """The same in the few words that stand beside the score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

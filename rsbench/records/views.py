@@ -2,7 +2,8 @@
 
 Tensors, all with one entry an item, in the order of the record's predictions::
 
-    scores, offsets                  float16 (N, V, K), float32 (N, V): see `rsbench.view_scores`
+    scores, offsets                  float16 or float32 (N, V, K), float32 (N, V): see
+                                     `rsbench.view_scores`
     mean_probabilities, mean_scores  float32 (N, K): instead, where only the means were kept
     num_frames, fps, height, width   what reading found of the item; 0 where it failed or nobody
                                      said, int64 and float64 (N,)
@@ -81,9 +82,16 @@ def ids_digest(ids: Sequence[str], folds: Sequence[str]) -> str:
     return digest_lines(f"{fold}\t{item}" for item, fold in zip(ids, folds, strict=True))
 
 
-def num_bytes(num_items: int, num_views: int, num_classes: int, *, kept_all: bool) -> int:
+def num_bytes(
+    num_items: int, num_views: int, num_classes: int, *, activation: Activation, kept_all: bool
+) -> int:
     """Say how large a file is, its header of less than a kilobyte left out."""
-    values = num_views * (2 * num_classes + 4) if kept_all else 2 * 4 * num_classes
+    import numpy as np
+
+    from rsbench.view_scores import SCORE_TYPES
+
+    score_bytes = np.dtype(SCORE_TYPES[activation]).itemsize
+    values = num_views * (score_bytes * num_classes + 4) if kept_all else 2 * 4 * num_classes
     return num_items * (values + _BYTES_OF_FACTS)
 
 

@@ -75,9 +75,11 @@ def render_ranking(rankings: Rankings, form: str) -> str:
     if form == "terminal":
         from rsbench.tables.terminal import ranking_to_terminal
 
-        return ranking_to_terminal(layouts, width=_width(), styled=sys.stdout.isatty())
+        return ranking_to_terminal(
+            layouts, absence=rankings.absence, width=_width(), styled=sys.stdout.isatty()
+        )
     if form == "markdown":
-        return ranking_to_markdown(layouts, rankings.problems)
+        return ranking_to_markdown(layouts, rankings.problems, absence=rankings.absence)
     if form == "latex":
         from rsbench.tables.latex import layouts_to_latex
 

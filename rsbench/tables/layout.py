@@ -23,7 +23,9 @@ class Text(NamedTuple):
     detail: str = ""
     """Stands behind or below it: an interval."""
     more: str = ""
-    """Stands behind or below both: what it cost."""
+    """Stands behind or below both: what no reader may miss."""
+    cost: str = ""
+    """Stands below all on a terminal, and nowhere else: wide forms have a column of sums."""
 
     def __str__(self) -> str:
         interval = f" [{self.detail}]" if self.detail else ""
@@ -121,9 +123,10 @@ def _title(table: Table) -> str:
     views = f"{table.clips} x {table.crops} views"
     if "cropper" in table.ruler:  # Left out where it is the default.
         views += f" by {table.ruler['cropper']}"
+    sampler = "" if table.modality == "image" else f"{table.sampler}, "
     return (
         f"{table.task} v{table.task_version}, {table.split}{_folding(table)}: {table.protocol} "
-        f"v{table.protocol_version} ({table.sampler}, {views})"
+        f"v{table.protocol_version} ({sampler}{views})"
     )
 
 

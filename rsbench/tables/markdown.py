@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rsbench.records.store import Contents
+from rsbench.suites import SUITES, other_version
 from rsbench.tables.layout import Layout, clean, lay_out, unlike_sentence
+from rsbench.tables.ranked_layout import lay_out_ranking
+from rsbench.tables.ranking import rank
 from rsbench.tables.table import Tables, build
 
 _PREFACE = """\
@@ -23,30 +26,47 @@ def to_markdown(tables: Tables) -> str:
 
     Names from records are escaped: they can neither break the table nor become markup.
     """
-    return _page([_section(lay_out(table)) for table in tables.tables], tables.problems)
+    sections = [_section(lay_out(table)) for table in tables.tables]
+    return _page(sections, tables.problems, tables.absence)
 
 
-def _page(sections: list[str], problems: Sequence[str]) -> str:
+def _page(sections: list[str], problems: Sequence[str], absence: str) -> str:
+    if not sections:
+        sections = [f"{escape(absence)}\n"]
     if problems:
         lines = "\n".join(f"- {escape(problem)}" for problem in problems)
         sections = [*sections, f"## Left out\n\n{lines}\n"]
-    return "\n".join(sections) if sections else "No results yet.\n"
+    return "\n".join(sections)
 
 
-def ranking_to_markdown(layouts: Sequence[Layout], problems: Sequence[str]) -> str:
+def ranking_to_markdown(layouts: Sequence[Layout], problems: Sequence[str], *, absence: str) -> str:
     """Give rankings as markdown, each under a heading of the second level.
 
     Args:
         layouts: What `rsbench.tables.ranked_layout.lay_out_ranking` gave, one a ranking.
         problems: Lines on files that are in none.
+        absence: What is said where there is no ranking.
     """
-    return _page([_section(layout) for layout in layouts], problems)
+    return _page([_section(layout) for layout in layouts], problems, absence)
 
 
 def readme(contents: Contents) -> str:
-    """Give the README of a results folder; it is stale where its text differs from this."""
+    """Give the README of a results folder; it is stale where its text differs from this.
+
+    Networks are ranked on each suite of which there are two tasks or more, above the tables.
+    """
     tables = build(contents)
-    return f"{_PREFACE}\n{to_markdown(tables)}{_records(tables)}"
+    rankings = "".join(f"{section}\n" for section in _suites(contents))
+    return f"{_PREFACE}\n{rankings}{to_markdown(tables)}{_records(tables)}"
+
+
+def _suites(contents: Contents) -> Iterator[str]:
+    for suite in (version for each in SUITES for version in (each, other_version(each))):
+        here = [each for each in contents.records if each.record.task.name in suite.tasks]
+        if len({each.record.task.name for each in here}) > 1:
+            for ranking in rank(Contents(tuple(here), ()), suite).rankings:
+                if ranking.num_tasks > 1:
+                    yield _section(lay_out_ranking(ranking))
 
 
 def escape(text: str) -> str:

@@ -13,7 +13,9 @@ from rsbench.tables.ranking import RankedCell, RankedRow, Ranking
 def lay_out_ranking(ranking: Ranking) -> Layout:
     """Put a ranking into words: rank and network, mean, groups, seconds, then a column a task."""
     compared = any(row.difference is not None for row in ranking.rows)
-    headers = ["rank", "backbone", "weights", "frames x stride x pixels"]
+    inputs = {row.inputs for row in ranking.rows}
+    headers = ["rank", "backbone", "weights"]
+    headers += [_INPUTS] if len(inputs) > 1 else []
     numeric = [False] * len(headers)
     headers.append("mean %")
     headers += ["difference to first"] if compared else []
@@ -21,7 +23,9 @@ def lay_out_ranking(ranking: Ranking) -> Layout:
     headers.append("seconds in all")
     headers += [_header(column) for column in ranking.columns]
     numeric += [True] * (len(headers) - len(numeric))
-    rows = [_texts(row, ranking, compared=compared) for row in ranking.rows]
+    rows = [
+        _texts(row, ranking, compared=compared, with_inputs=len(inputs) > 1) for row in ranking.rows
+    ]
     return Layout(
         title=clean(_title(ranking)),
         unlike=(),
@@ -44,10 +48,12 @@ def _title(ranking: Ranking) -> str:
 
 
 def _caption(ranking: Ranking) -> str:
+    captions = [ranking.caption] if ranking.caption else []
     samples = [column.task for column in ranking.columns if column.task.endswith("@sample")]
-    if not samples:
-        return ""
-    return f"synthetic, and no measure of the real data sets: {', '.join(dict.fromkeys(samples))}"
+    if samples:
+        named = ", ".join(dict.fromkeys(samples))
+        captions.append(f"synthetic, and no measure of the real data sets: {named}")
+    return "; ".join(captions)
 
 
 def _header(column: RankedColumn) -> str:
@@ -56,19 +62,19 @@ def _header(column: RankedColumn) -> str:
     return f"{column.label} {column.metric.metric}{unit}{lower}"
 
 
-def _texts(row: RankedRow, ranking: Ranking, *, compared: bool) -> list[Text]:
+def _texts(row: RankedRow, ranking: Ranking, *, compared: bool, with_inputs: bool) -> list[Text]:
     version = "" if row.backbone_version == 1 else f" v{row.backbone_version}"
     digest = "" if row.weights_digest is None else f" {row.weights_digest[:8]}"
     texts = [
-        Text("-" if row.rank is None else str(row.rank)),
+        Text(_rank(row)),
         Text(f"{row.backbone}{version}"),
         Text(f"{row.weights}{digest}"),
-        Text(" / ".join(row.inputs)),
-        _mean(row.mean),
     ]
+    texts += [Text(" / ".join(row.inputs))] if with_inputs else []
+    texts.append(_mean(row.mean))
     if compared:
         first = "first" if row is ranking.rows[0] else "-"
-        texts.append(Text(first) if row.difference is None else difference_text(row.difference))
+        texts.append(Text(first) if row.difference is None else _difference(row.difference))
     texts += [_mean(group) for group in row.groups]
     texts.append(Text("-" if row.seconds is None else f"{row.seconds:.0f}"))
     texts += [
@@ -79,21 +85,41 @@ def _texts(row: RankedRow, ranking: Ranking, *, compared: bool) -> list[Text]:
     return texts
 
 
+_INPUTS = "frames x stride x pixels"
+_NOT_SEPARATED = "="
+"""Behind ranks that the first may have as well."""
+
+
+def _rank(row: RankedRow) -> str:
+    if row.rank is None:
+        return "-"
+    may_be_first = row.difference is not None and not row.is_separated
+    return f"{row.rank}{_NOT_SEPARATED if may_be_first else ''}"
+
+
 def _mean(mean: Estimate | None) -> Text:
     if mean is None:
         return Text("-")
-    if mean.low == mean.high:
+    if mean.low is None or mean.high is None:
         return Text(percent(mean.value))
     return Text(percent(mean.value), f"{percent(mean.low)}, {percent(mean.high)}")
 
 
+def _difference(difference: Estimate) -> Text:
+    if difference.low is None or difference.high is None:
+        value = percent(difference.value)
+        return Text(value if value.startswith("-") else f"+{value}")
+    return difference_text((difference.value, difference.low, difference.high))
+
+
 def _cell(cell: RankedCell, column: RankedColumn) -> Text:
     text = metric_text(replace(cell.score, folds=()), column.metric)
-    more = [] if cell.seconds is None else [_seconds(cell.seconds)]
-    more += ["cached"] if cell.cached else []
-    more += [f"{cell.num_failed} failed"] if cell.num_failed else []
+    more = [f"{cell.num_failed} failed"] if cell.num_failed else []
     more += ["knows this task"] if cell.knows_task else []
-    return Text(text.main, text.detail, ", ".join(more))
+    more += cell.fit_marks
+    cost = [] if cell.seconds is None else [_seconds(cell.seconds)]
+    cost += ["cached"] if cell.cached else []
+    return Text(text.main, text.detail, ", ".join(more), ", ".join(cost))
 
 
 def _seconds(seconds: float) -> str:
@@ -112,10 +138,18 @@ def _remarks(ranking: Ranking, *, compared: bool) -> list[str]:
         for cell in row.cells
     ):
         lines.append("± is the standard deviation over seeds.")
+    if any(_rank(row).endswith(_NOT_SEPARATED) for row in ranking.rows):
+        lines.append(
+            f"{_NOT_SEPARATED}: not separated from the first, the interval of the difference to it"
+            " holds 0 or is not known."
+        )
     lines.append(
-        "Seconds: wall clock of a cell, extraction included; cached: an earlier cell had left all"
-        " features."
+        "Seconds: wall clock of all cells of a row, extraction included; less where an earlier run"
+        " had left the features (cached)."
     )
+    shared = {" / ".join(row.inputs) for row in ranking.rows}
+    if len(shared) == 1:
+        lines.append(f"All rows: {_INPUTS} {shared.pop()}.")
     lines += [f"Note: {note}" for note in ranking.notes]
     if ranking.missing:
         lines.append(f"Missing: no result on {', '.join(ranking.missing)}.")

@@ -12,11 +12,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rsbench.records.store import Contents, Stored
-from rsbench.stats import Estimate, mean_of
-from rsbench.suites import Suite
+from rsbench.stats import Estimate, mean_of, unpaired_difference
+from rsbench.suites import Suite, other_version
 from rsbench.tables.pairing import paired_with_first
 from rsbench.tables.ranked_columns import RankedColumn, columns_of
-from rsbench.tables.table import RANDOM_INIT, Cell, Row, Table, build, by_seed
+from rsbench.tables.table import RANDOM_INIT, Cell, Row, Table, Tables, build, by_seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +30,8 @@ class RankedCell:
     """Whether it computed no features; see `Row.cached`."""
     knows_task: bool
     num_failed: int
+    fit_marks: tuple[str, ...]
+    """See `Row.fit_marks`."""
     records: tuple[str, ...]
 
 
@@ -38,7 +40,8 @@ class RankedRow:
     """One network under its weights."""
 
     rank: int | None
-    """From 1 on, equal for equal means; None where a column is missing."""
+    """From 1 on, equal for equal means; None where a column is missing, and for the only network
+    that has all of them: it is first of nothing."""
     backbone: str
     backbone_version: int
     backbone_source: str | None
@@ -51,13 +54,16 @@ class RankedRow:
     cells: tuple[RankedCell | None, ...]
     """One a column; None where this network has no result."""
     mean: Estimate | None
-    """Over all columns that count; None where one of them is missing. A column without an interval
-    adds nothing to this one, and a note names it."""
+    """Over all columns that count; None where one of them is missing. Without an interval where a
+    column has none, and a note names it."""
     groups: tuple[Estimate | None, ...]
     """The same of each group of the suite."""
     difference: Estimate | None
     """Mean of this row minus that of the first, paired over items; None for the first row, and for
-    rows without rank. A column without scores of single items adds nothing to the interval."""
+    rows without rank. A column whose metric has no scores of single items is taken as unpaired."""
+    is_separated: bool
+    """Whether the interval of the difference leaves out 0; False for the first row, and where it is
+    not known."""
     seconds: float | None
     """Of all its cells together."""
     marks: tuple[str, ...]
@@ -70,6 +76,8 @@ class Ranking:
     name: str
     """Of the suite; empty for whatever is there."""
     title: str
+    caption: str
+    """What the whole ranking must be read with: that of its tables where all have one."""
     limit: int | None
     """`--limit` of all its runs."""
     groups: tuple[str, ...]
@@ -92,6 +100,8 @@ class Rankings:
     rankings: tuple[Ranking, ...]
     problems: tuple[str, ...]
     """One line for each file that is in no table, and why."""
+    absence: str
+    """What is said where there is no ranking; empty where there is one."""
 
 
 def rank(contents: Contents, suite: Suite | None = None) -> Rankings:
@@ -116,6 +126,25 @@ def rank(contents: Contents, suite: Suite | None = None) -> Rankings:
     return Rankings(
         rankings=tuple(_ranking(by_limit[limit], stored, suite, limit) for limit in limits),
         problems=tables.problems,
+        absence="" if by_limit else _absence(contents, tables, suite),
+    )
+
+
+def _absence(contents: Contents, tables: Tables, suite: Suite | None) -> str:
+    if not contents.records or suite is None:
+        return tables.absence
+    num_of = _num_of(contents, suite)
+    if num_of:
+        return f"No results of suite {suite.name} to rank: all {num_of} records of it are left out."
+    other = other_version(suite)
+    there = f"; there are some of {other.name}" if _num_of(contents, other) else ""
+    return f"No results of suite {suite.name} among {len(contents.records)} records{there}."
+
+
+def _num_of(contents: Contents, suite: Suite) -> int:
+    return sum(
+        each.record.task.name in suite.tasks and each.record.protocol.name in suite.protocols
+        for each in contents.records
     )
 
 
@@ -138,6 +167,7 @@ def _ranking(
     return Ranking(
         name="" if suite is None else suite.name,
         title="All results side by side" if suite is None else suite.title,
+        caption=_caption(tables),
         limit=limit,
         groups=tuple(groups),
         columns=columns,
@@ -145,8 +175,13 @@ def _ranking(
         num_tasks=num_found,
         num_suite_tasks=num_found if suite is None else len(suite.tasks),
         missing=() if suite is None else tuple(_missing(tables, suite)),
-        notes=(*_notes(columns, ordered), *_not_chosen(networks, columns)),
+        notes=(*_notes(columns, ordered, rows), *_not_chosen(networks, columns)),
     )
+
+
+def _caption(tables: Sequence[Table]) -> str:
+    captions = dict.fromkeys(table.caption for table in tables)
+    return "" if "" in captions else "; ".join(captions)
 
 
 def _place(table: Table, suite: Suite) -> tuple[int, int]:
@@ -245,6 +280,7 @@ def _row(
         mean=_mean(cells, columns),
         groups=tuple(_mean(cells, columns, tasks=tasks) for tasks in groups.values()),
         difference=None,
+        is_separated=False,
         seconds=sum(seconds) if len(seconds) == len(here) else None,
         marks=tuple(sorted(known)),
     )
@@ -263,6 +299,7 @@ def _cell(row: Row) -> RankedCell | None:
         cached=row.cached,
         knows_task=row.knows_task,
         num_failed=row.num_failed,
+        fit_marks=row.fit_marks,
         records=row.records,
     )
 
@@ -292,9 +329,6 @@ def _mean(
 
 
 def _estimate(score: Cell) -> Estimate:
-    """Give a number with its interval; without one, with no width."""
-    if score.low is None or score.high is None:
-        return Estimate(score.value, score.value, score.value)
     return Estimate(score.value, score.low, score.high)
 
 
@@ -324,8 +358,19 @@ def _with_ranks(
         )
         place = above.rank if is_tied and above is not None else len(ranked) + 1
         difference = _difference(row, rows[0], columns, tables, stored) if ranked else None
-        ranked.append(replace(row, rank=place, difference=difference))
+        ranked.append(
+            replace(row, rank=place, difference=difference, is_separated=_is_separated(difference))
+        )
+    if sum(row.rank is not None for row in ranked) == 1:
+        return [replace(row, rank=None) for row in ranked]
     return ranked
+
+
+def _is_separated(difference: Estimate | None) -> bool:
+    """Tell whether a difference has an interval that leaves out 0."""
+    if difference is None or difference.low is None or difference.high is None:
+        return False
+    return difference.low > 0 or difference.high < 0
 
 
 def _difference(
@@ -348,22 +393,35 @@ def _difference(
             averaging=str(table.ruler.get("averaging", "pooled")),
         )
         paired = pairs[1].difference
-        value = here.score.value - there.score.value
-        estimates.append(Estimate(value, value, value) if paired is None else Estimate(*paired))
+        estimates.append(
+            unpaired_difference(_estimate(here.score), _estimate(there.score))
+            if paired is None
+            else Estimate(*paired)
+        )
         clusters.append(column.data)
     return mean_of(estimates, clusters=clusters)
 
 
-def _notes(columns: Sequence[RankedColumn], tables: Sequence[Table]) -> Iterator[str]:
+def _notes(
+    columns: Sequence[RankedColumn], tables: Sequence[Table], rows: Sequence[RankedRow]
+) -> Iterator[str]:
     """Say what the ranks do not stand on, and what the tables of the columns warn of."""
     uncounted = [column.label for column in columns if not column.counts]
     if uncounted:
         yield f"no share of right answers, and left out of the mean: {', '.join(uncounted)}"
-    without = [column.label for column in columns if column.counts and not column.metric.interval]
+    without = [
+        column.label
+        for place, column in enumerate(columns)
+        if column.counts
+        and any(
+            cell is not None and cell.score.low is None
+            for cell in (row.cells[place] for row in rows)
+        )
+    ]
     if without:
         yield (
-            f"without an interval of its own, and of no weight in that of the mean:"
-            f" {', '.join(without)}"
+            f"the mean has no interval, because a result has none (older records of some metrics"
+            f" have none; --again measures it): {', '.join(without)}"
         )
     data = [column.data for column in columns if column.counts]
     if len(set(data)) < len(data):

@@ -104,7 +104,10 @@ class Row:
     cached: bool
     """Whether no run of the row computed features: earlier ones had left them in the cache."""
     marks: tuple[str, ...]
-    """What no reader may miss: "random init", "sample", "limit 100", "unverified weights"."""
+    """What no reader may miss: "random init", "sample", "limit 100", "unverified weights",
+    and what its fits say of themselves (`fit_marks`)."""
+    fit_marks: tuple[str, ...]
+    """Where a fit had less than its recipe promises: "6 of 10 shots"."""
     records: tuple[str, ...]
     """Names of the records below the results folder."""
 
@@ -118,6 +121,8 @@ class Table:
     split: str
     protocol: str
     protocol_version: int
+    modality: str
+    """Of the task."""
     sampler: str
     clips: int
     crops: int
@@ -146,6 +151,8 @@ class Tables:
     problems: tuple[str, ...]
     """One line for each file that is in no table, and why; one line counts the runs that selected
     their settings on the test set."""
+    absence: str
+    """What is said where there is no table; empty where there is one."""
 
 
 def build(contents: Contents) -> Tables:
@@ -173,7 +180,15 @@ def build(contents: Contents) -> Tables:
         unlike = tuple(differences(first, record.ruler))
         tables.append(_table(group, digest, unlike))
     problems = (*sorted(contents.problems), *repeated, *leaked)
-    return Tables(tables=tuple(tables), problems=problems)
+    absence = "" if tables else _absence(contents)
+    return Tables(tables=tuple(tables), problems=problems, absence=absence)
+
+
+def _absence(contents: Contents) -> str:
+    num_there = len(contents.records) + len(contents.problems)
+    if not num_there:
+        return "No results yet."
+    return f"No results to show: all {num_there} records are left out."
 
 
 def _without_repeats(records: Iterable[Stored]) -> tuple[list[Stored], list[str]]:
@@ -235,6 +250,7 @@ def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...])
         split=record.task.split,
         protocol=record.protocol.name,
         protocol_version=record.protocol.version,
+        modality=record.task.modality,
         sampler=record.protocol.sampler,
         clips=record.protocol.clips,
         crops=record.protocol.crops,
@@ -382,7 +398,8 @@ def _row(
             and bool(stored.record.cost.get("views_cached"))
             for stored in members
         ),
-        marks=_marks(record, verified=all(stored.record.weights.verified for stored in members)),
+        marks=_marks(members),
+        fit_marks=_fit_marks(members),
         records=tuple(sorted(stored.name for stored in members)),
     )
 
@@ -393,7 +410,9 @@ def _seconds(members: Sequence[Stored]) -> float | None:
     return _mean(known) if len(known) == len(totals) else None
 
 
-def _marks(record: RunRecord, *, verified: bool) -> tuple[str, ...]:
+def _marks(members: Sequence[Stored]) -> tuple[str, ...]:
+    record = members[0].record
+    verified = all(stored.record.weights.verified for stored in members)
     marks = []
     if record.weights.name == "none":
         marks.append(RANDOM_INIT)
@@ -403,7 +422,12 @@ def _marks(record: RunRecord, *, verified: bool) -> tuple[str, ...]:
         marks.append("sample")
     if record.task.limit is not None:
         marks.append(f"limit {record.task.limit}")
-    return tuple(marks)
+    return (*marks, *_fit_marks(members))
+
+
+def _fit_marks(members: Sequence[Stored]) -> tuple[str, ...]:
+    of_fits = (mark for stored in members for mark in stored.record.protocol.marks)
+    return tuple(dict.fromkeys(of_fits))
 
 
 def _caption(record: RunRecord, rows: Sequence[Row]) -> str:
@@ -433,6 +457,7 @@ def _notes(group: Sequence[Stored]) -> tuple[str, ...]:
 def _fit_notes(record: RunRecord) -> Iterator[str]:
     """Say what went wrong in fitting that no score shows."""
     chosen = record.protocol.chosen
+    yield from record.protocol.notes
     unfinished = [
         key.removesuffix("converged")
         for key, value in chosen.items()
@@ -445,7 +470,11 @@ def _fit_notes(record: RunRecord) -> Iterator[str]:
         if worst is not None:
             known = worst < NOTHING_PROVEN
             how_far = f" (relative gap {worst:.0e})" if known else " (no gap proven)"
-        yield f"a fit stopped before it converged{how_far}"
+        ends = {chosen.get(f"{fold}ended") for fold in unfinished}
+        if ends == {"rounding"}:
+            yield f"a fit ended where rounding leaves no proof that it converged{how_far}"
+        else:
+            yield f"a fit stopped before it converged{how_far}"
     width = record.backbone.feature_width
     if any(key.endswith("num_constant_features") and chosen[key] == width for key in chosen):
         yield "no feature tells any training item from another"

@@ -37,30 +37,36 @@ def to_terminal(tables: Tables, *, width: int, styled: bool) -> str:
     return captured.get()
 
 
-def ranking_to_terminal(layouts: Sequence[Layout], *, width: int, styled: bool) -> str:
+def ranking_to_terminal(
+    layouts: Sequence[Layout], *, absence: str, width: int, styled: bool
+) -> str:
     """Give rankings as text for a terminal: what does not fit beside each other goes below.
 
     Args:
         layouts: What `rsbench.tables.ranked_layout.lay_out_ranking` gave, one a ranking.
+        absence: What is said where there is none.
         width: Letters in a line.
         styled: Whether to put in the escape codes for colour and weight.
     """
     console = Console(file=io.StringIO(), width=width, force_terminal=styled, highlight=False)
     with console.capture() as captured:
         if not layouts:
-            console.print("No results yet.")
+            console.print(Styled(absence))
         for layout in layouts:
             _print_layout(_rank_before_name(layout), console, columns=_columns_in(width))
     return captured.get()
 
 
 def _rank_before_name(layout: Layout) -> Layout:
-    """Write "1. NAME" in the first column: on a terminal names share it."""
-    rows = tuple(
-        (Text(f"{row[0]}. {row[1]}" if str(row[0]) != "-" else str(row[1])), *row[2:])
-        for row in layout.rows
-    )
+    """Write "1. NAME", or "2= NAME", in the first column: on a terminal names share it."""
+    rows = tuple((Text(f"{_dotted(row[0].main)}{row[1].main}"), *row[2:]) for row in layout.rows)
     return replace(layout, headers=layout.headers[1:], numeric=layout.numeric[1:], rows=rows)
+
+
+def _dotted(rank: str) -> str:
+    if rank == "-":
+        return ""
+    return f"{rank} " if rank.endswith("=") else f"{rank}. "
 
 
 def _columns_in(width: int) -> int:
@@ -70,7 +76,7 @@ def _columns_in(width: int) -> int:
 
 def _print(tables: Tables, console: Console) -> None:
     if not tables.tables:
-        console.print("No results yet.")
+        console.print(Styled(tables.absence))
     for table in tables.tables:
         _print_layout(lay_out(table), console)
 
@@ -85,18 +91,26 @@ def _print_layout(layout: Layout, console: Console, *, columns: int | None = Non
     num_names = layout.numeric.index(True)
     numbers = range(num_names, len(layout.headers) - 1)
     for start in range(0, len(numbers), columns or len(numbers)):
-        console.print(_grid(layout, numbers[start : start + (columns or len(numbers))]))
+        shown = numbers[start : start + (columns or len(numbers))]
+        console.print(_grid(layout, shown, is_continued=start > 0))
     for remark in layout.remarks:
         style = "yellow" if remark.startswith("Warning") else "dim"
         console.print(Padding(Styled(remark, style=style), (0, 0, 0, 2)))
 
 
-def _grid(layout: Layout, numbers: Sequence[int]) -> Grid:
-    """Draw columns of numbers; all that names or marks a row is in the first, line below line."""
+def _grid(layout: Layout, numbers: Sequence[int], *, is_continued: bool) -> Grid:
+    """Draw columns of numbers; all that names or marks a row is in the first, line below line.
+
+    Where columns are continued below others the rows have their first name alone, if it tells them
+    apart.
+    """
     num_names = layout.numeric.index(True)
+    is_short = is_continued and len({row[0].main for row in layout.rows}) == len(layout.rows)
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column(
-        _name(layout.headers[:num_names], layout.headers[-1]),
+        Styled(layout.headers[0])
+        if is_short
+        else _name(layout.headers[:num_names], layout.headers[-1]),
         min_width=min(_NAME_WIDTH, max(len(row[0].main) for row in layout.rows)),
         overflow="fold",
     )
@@ -105,7 +119,8 @@ def _grid(layout: Layout, numbers: Sequence[int]) -> Grid:
         grid.add_column(Styled(wrapped), justify="right", overflow="fold")
     for row in layout.rows:
         names = [text.main for text in row[:num_names]]
-        grid.add_row(_name(names, row[-1].main), *(_styled(row[place]) for place in numbers))
+        name = Styled(names[0]) if is_short else _name(names, row[-1].main)
+        grid.add_row(name, *(_styled(row[place]) for place in numbers))
     return grid
 
 
@@ -135,6 +150,7 @@ def _styled(text: Text) -> Styled:
     styled = Styled(text.main)
     if text.detail:
         styled.append(f"\n[{text.detail}]", style="dim")
-    if text.more:
-        styled.append(f"\n{text.more}", style="dim")
+    for line in (text.more, text.cost):
+        if line:
+            styled.append(f"\n{line}", style="dim")
     return styled
