@@ -143,6 +143,7 @@ def prepare(request: RunRequest) -> Cell:
         )
     overrides = _parse_overrides(protocol.spec, request.overrides)
     recipe = resolve_recipe(protocol.spec, task, overrides)
+    protocol.spec.check(recipe)
     backbone, notes = network_of(backbone, request.weights)
     weights = choose_weights(backbone.spec, request.weights, cache_root=request.cache_root)
     sample = task.sample if root is None else None
@@ -201,6 +202,16 @@ def prepare(request: RunRequest) -> Cell:
         gathered=gathered,
         notes=notes,
     )
+
+
+def check_overrides(protocol: Protocol, typed: Mapping[str, str]) -> None:
+    """Hold changes of a recipe to what it allows, whatever the task.
+
+    Raises:
+        UnknownNameError: The recipe has no such entry.
+        RsbenchError: A value is of another type, or out of its range.
+    """
+    protocol.check({**protocol.recipe, **_parse_overrides(protocol, typed)})
 
 
 def _with_folds(task: Task, root: Path, request: RunRequest) -> Task:

@@ -255,7 +255,13 @@ def _gib_of_all(source: Source, views: Views) -> float:
     means = source.views.mean_scores
     assert means is not None
     num_items, num_classes = means.shape
-    size = view_files.num_bytes(num_items, views.num_views, num_classes, kept_all=True)
+    size = view_files.num_bytes(
+        num_items,
+        views.num_views,
+        num_classes,
+        activation=source.views.header.activation,
+        kept_all=True,
+    )
     return math.ceil(100 * size / 2**30) / 100
 
 

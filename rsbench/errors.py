@@ -58,5 +58,5 @@ class DiskError(RunError):
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Give " Did you mean ...?" for a near miss, after a blank; nothing where none is near."""
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""

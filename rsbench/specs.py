@@ -219,6 +219,10 @@ class Metric:
     per_item: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None = None
     """(targets, predictions) -> float64 (N,) whose mean is the value, if such a thing exists: it
     gives intervals and paired differences. Failed items score 0."""
+    resampled: Callable[[Sequence[Any], Sequence[Any], np.ndarray], np.ndarray] | None = None
+    """(targets, predictions, counts_NR) -> float64 (R,) in [0, 1]: the value of each of R
+    resamples, in which item n occurs counts_NR[n, r] times; NaN where it has none. It gives an
+    interval to a metric that is no mean over items."""
     proportion: bool = False
     """True if per-item scores are 0 or 1: the interval is then Wilson's."""
     higher_is_better: bool = True
@@ -550,16 +554,20 @@ class Fitted:
     """Training items that could not be read; left out of training and named."""
     remarks: tuple[Remark, ...] = ()
     """What is odd about training items that could be read, validation items among them."""
+    notes: tuple[str, ...] = ()
+    """Lines for whoever reads the score: where the fit is not what the recipe's words promise."""
+    marks: tuple[str, ...] = ()
+    """What no reader of the score may miss, in a few words: "6 of 10 shots"."""
     seconds: float = 0.0
     """Fitting alone, without extraction."""
 
 
 class Halves(NamedTuple):
-    """Scores of views in half precision; see `rsbench.view_scores`."""
+    """Scores of views, those of one class an item in half precision; see `rsbench.view_scores`."""
 
     scores: np.ndarray
-    """float16 (N, V, K), less the offset; -inf where a class can't be; rows of NaN for items that
-    failed."""
+    """(N, V, K), less the offset, float16 for "softmax" and float32 for "sigmoid"; -inf where a
+    class can't be; rows of NaN for items that failed."""
     offsets: np.ndarray
     """float32 (N, V): the score of each view's best class for "softmax", 0 for "sigmoid"."""
 
@@ -609,6 +617,9 @@ class Model:
     """How a network of another modality reads the task's items."""
     digest: str
     """Digest of weights, and of outputs on a fixed input: names this network in cache keys."""
+    maps_digest: Callable[[], str]
+    """Gives the digest of the stage maps on a fixed input, which names the network beside the
+    other where maps are kept. Computed when it is first asked for: most protocols never do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -642,6 +653,15 @@ class Protocol:
     train_views: Callable[[Mapping[str, Scalar]], int] = lambda recipe: 0
     """recipe -> further views that fitting shows the network, however many examples there are, a
     backward pass counted as two; it serves the estimate of a dry run."""
+    keeps_train_views: bool = False
+    """Whether views that fitting shows the network again are decoded once and kept in memory; it
+    serves the estimate of a dry run."""
+    num_trained: Callable[[Mapping[str, Scalar]], int] = lambda recipe: 0
+    """recipe -> classifiers that are trained step by step on what a frozen network gave; a dry run
+    says that it does not count their time."""
+    check: Callable[[Mapping[str, Scalar]], object] = lambda recipe: None
+    """recipe -> anything; raises `RsbenchError` where a value is out of its range. Asked when a run
+    is planned, of the recipe that `fit` will be given."""
     fit: Callable[[FitRequest], Fitted]
     predict: Callable[[PredictRequest], Predictions]
     title: str

@@ -112,6 +112,13 @@ def find_suite(name: str) -> Suite:
     return known[base] if name == base else _on_samples(known[base])
 
 
+def other_version(suite: Suite) -> Suite:
+    """Give a suite on its tasks' samples, or of such a one the suite itself."""
+    if suite.name.endswith(SAMPLE):
+        return find_suite(suite.name.removesuffix(SAMPLE))
+    return _on_samples(suite)
+
+
 def _on_samples(suite: Suite) -> Suite:
     """Give a suite in which every task is its sample."""
 

@@ -1,22 +1,26 @@
-"""Scores of single views in half precision, and the averages that are made of them.
+"""Scores of single views as they are kept, and the averages that are made of them.
 
-A run keeps what its classifier said of each view as float16 and works out its own predictions from
+A run keeps what its classifier said of each view in few bits and works out its own predictions from
 what it kept, by `average_views`. So whoever averages the same views later, offline, gets the same
-bits; and both are off from the average in full precision by what the halves round.
+bits; and both are off from the average in full precision by what was rounded.
 
-What is kept of a class is its *score* less that of the view's best class, which is kept beside it
-as a float32, the view's *offset*. Halves have 11 significant bits, so that the best class and those
-close to it are kept (nearly) as they were, and no tie arises that was none:
+What is kept of a class is its *score* less the view's *offset*, a float32 beside it:
 
-- one class an item ("softmax"): the score is the log-probability ln p. A class that lies d below
-  the best is off by d / 2^11 at most, its probability by p d / 2^11; p is 1 / (1 + e^d) at most,
-  and d / (1 + e^d) is below 0.2785 for all d: a probability is off by less than 1.4e-4
+- one class an item ("softmax"): the score is the log-probability ln p, a float16, and the offset
+  that of the view's best class. Halves have 11 significant bits, so that the best class and those
+  close to it are kept (nearly) as they were, and no tie arises that was none. A class that lies d
+  below the best is off by d / 2^11 at most, its probability by p d / 2^11; p is 1 / (1 + e^d) at
+  most, and d / (1 + e^d) is below 0.2785 for all d: a probability is off by less than 1.4e-4
   (`PROBABILITY_ERROR`), that of the best class by less than 1e-6. Log-probabilities rather than
   logits, because these do not say what a head leaves to classes that the task does not have.
   Probabilities themselves would lose everything below 6e-8, and with it the order of the classes
   that a score average looks at.
-- any number of classes ("sigmoid"): the score is the log-odds x = ln(p / (1 - p)), the offset 0: p
-  is off by p (1 - p) |x| / 2^11, less than 1.2e-4. The logarithm of p alone would lose 1 - p.
+- any number of classes ("sigmoid"): the score is the log-odds x = ln(p / (1 - p)), the offset 0.
+  The logarithm of p alone would lose 1 - p. Average precision ranks all items by one class, where
+  no score is near 0 by rule: as halves, those of 4,952 items would be 1,749 different ones, and
+  mean average precision would move by 1e-4 to 2e-4 (simulated scores of 20 classes). So they are
+  float32, and p is off by p (1 - p) |x| / 2^24, less than 2e-8; the mean, a float32 too, can't tell
+  probabilities above 1 - 6e-8 apart.
 
 The mean of log-probabilities over views is the mean of the logits less one number an item, the same
 for all classes: both rank alike.
@@ -30,6 +34,7 @@ Shape letters: N items, V views of an item (clips before crops), K classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -41,9 +46,10 @@ Average = Literal["probability", "score"]
 """What is averaged over views: probabilities, or scores (log-probabilities or log-odds)."""
 
 PROBABILITY_ERROR = 1.4e-4
-"""How far a probability that was kept as a half may be from what it was."""
+"""How far a probability whose score was kept as a half may be from what it was."""
 
-_LARGEST = float(np.finfo(np.float16).max)
+SCORE_TYPES: Mapping[Activation, type[np.floating]] = {"softmax": np.float16, "sigmoid": np.float32}
+"""What a score is kept as. Files older than this table have float16 of both."""
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -67,8 +73,10 @@ def to_halves(scores_NVK: NDArray[np.floating], activation: Activation) -> Halve
     if activation == "softmax":
         offsets_NV = exact.max(axis=2).astype(np.float32)
         exact -= offsets_NV[:, :, None]
-    clipped = np.where(np.isfinite(exact), np.clip(exact, -_LARGEST, _LARGEST), exact)
-    return Halves(clipped.astype(np.float16), offsets_NV)
+    kept_as = SCORE_TYPES[activation]
+    largest = float(np.finfo(kept_as).max)
+    clipped = np.where(np.isfinite(exact), np.clip(exact, -largest, largest), exact)
+    return Halves(clipped.astype(kept_as), offsets_NV)
 
 
 def to_probabilities(scores: NDArray[np.float64], activation: Activation) -> NDArray[np.float64]:

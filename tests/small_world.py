@@ -58,6 +58,7 @@ def model(
     head: nn.Module | None = None,
     head_classes: Sequence[str] = (),
     digest: str = "network",
+    maps_digest: str = "its maps",
 ) -> Model:
     return Model(
         module=(module or Quarters()).eval(),
@@ -66,6 +67,7 @@ def model(
         feature_width=Quarters.width,
         lifting="none",
         digest=digest,
+        maps_digest=lambda: maps_digest,
     )
 
 

@@ -238,7 +238,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(tmp_path: Path, refit: bo
     expected = _fit(tmp_path / "whole", train, recipe=recipe)
 
     def interrupt(stage: str, done: int, total: int) -> None:
-        if stage == "train" and done == 5:
+        if stage.startswith("train ") and done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -325,3 +325,14 @@ def test_a_recipe_out_of_range_is_named(tmp_path: Path, key: str, value: Any) ->
     with pytest.raises(RsbenchError, match=f"^{key} must be") as caught:
         _fit(tmp_path, item_set(*pictures(12)), recipe=_recipe(**{key: value}))
     assert "\n" not in str(caught.value)
+
+
+def test_progress_says_which_of_the_trainings_it_is(tmp_path: Path) -> None:
+    stages: dict[str, None] = {}
+    machine = settings(tmp_path, progress=lambda stage, done, total: stages.setdefault(stage))
+    _fit(tmp_path, item_set(*pictures(24)), recipe=_recipe(refit=True), machine=machine)
+
+    assert [stage for stage in stages if stage.startswith("train")] == [
+        "train 1 of 2",
+        "train 2 of 2",
+    ]

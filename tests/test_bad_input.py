@@ -129,7 +129,7 @@ def test_show_names_near_misses_of_every_kind() -> None:
         (("--set", "held_out=nan"), "held_out must be a number between 0 and 1"),
         (("--set", "strength_max=inf"), "strength_max must be a number"),
         (("--set", "strengths=99999999999999"), "strengths must be a whole number from 1 to"),
-        (("--set", "strength_scale=banana"), "must be one of sum, half-sum, mean, C"),
+        (("--set", "strength_scale=banana"), "must be one of 'sum', 'half-sum', 'mean', 'C'"),
         (("--seeds", "one,two"), "--seeds must be whole numbers from 0"),
         (("--seeds", "0,-1"), "it was '0,-1'"),
         (("--seeds", "0,,1"), "it was '0,,1'"),
@@ -153,7 +153,7 @@ def test_a_word_that_can_not_be_is_refused(words: tuple[str, ...], said: str) ->
 
 
 def test_a_limit_that_leaves_too_little_to_learn_from_is_refused() -> None:
-    assert "none of 1 examples can be held out" in _run("--limit", "1")
+    assert "raise --limit, or add data" in _run("--limit", "1")
 
 
 def test_write_and_check_exclude_each_other() -> None:

@@ -427,9 +427,11 @@ def test_progress_that_goes_to_a_file_is_a_line_now_and_then(
             report("features", done, 100)
     printed = capsys.readouterr()
 
-    # At 40 s, 20 items since the first word at 0 s: 70 more take 140 s. Half a minute must pass
-    # between two lines, and the end needs none.
-    assert printed.err == "  features: 30 of 100, about 2 min left\n"
+    # At 20 s, 10 items since the first word at 0 s: 80 more take 160 s. Half a minute must pass
+    # between two lines (at 50 s 25 items: 65 more take 130 s), and the end needs none.
+    assert printed.err == (
+        "  features: 20 of 100, about 3 min left\n  features: 35 of 100, about 2 min left\n"
+    )
     assert printed.out == ""
 
 
@@ -443,11 +445,11 @@ def test_a_dry_run_says_what_would_run_and_leaves_no_trace_in_results(here: Path
     assert not (here / "elsewhere").exists()
     said = " ".join(answer.out.split())
     size = sum(path.stat().st_size for path in (here / "data").rglob("*.png"))
-    assert f"would run: {NUM_TRAIN} train and {NUM_TEST} test items, 20 views" in said
+    assert f"would run: {NUM_TRAIN} train, {NUM_TEST} test items, 20 views" in said
     assert f"reads {size / 1024:.1f} KiB of media" in said
     # 8 items x (2 classes x 2 bytes + 4 of the view's offset + 4 facts of 8 bytes).
     assert "beside the record: 320 B of scores of single views" in said
-    assert re.search(r"time: roughly \d+ (s|min), from one item measured", said)
+    assert re.search(r"time: roughly \d+ (s|min), from one batch measured", said)
 
 
 @pytest.mark.parametrize("splits", ["given", "folds"])
@@ -510,7 +512,7 @@ def test_a_table_is_drawn_in_every_form(form: str, here: Path) -> None:
         ("kinetics400", "how_to_get:"),
         ("kinetics400@sample", "kinetics400"),
         ("resnet_rs_3d_50", "48129840"),
-        ("resnet_rs_50@224", "'pixels': 224"),
+        ("resnet_rs_50@224", "pixels=224"),
         ("finetune", "recipe:"),
     ],
 )

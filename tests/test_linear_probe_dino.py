@@ -263,16 +263,19 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 
     def interrupt(stage: str, done: int, total: int) -> None:
         nonlocal done_in_all
-        done_in_all += stage == "train"
+        done_in_all += stage.startswith("train ")
         if done_in_all == stop_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         _fit(tmp_path, train, recipe=recipe, machine=settings(tmp_path, progress=interrupt))
     steps: list[int] = []
-    count = settings(
-        tmp_path, progress=lambda stage, done, total: steps.extend([done] * (stage == "train"))
-    )
+
+    def note(stage: str, done: int, total: int) -> None:
+        if stage.startswith("train "):
+            steps.append(done)
+
+    count = settings(tmp_path, progress=note)
     resumed = _fit(tmp_path, train, recipe=recipe, machine=count)
 
     assert _same(resumed, expected)
@@ -291,6 +294,22 @@ def test_unreadable_items_are_named(tmp_path: Path, augment: bool) -> None:
 
     assert [failure.id for failure in fitted.failures] == ["broken"]
     assert fitted.chosen["num_fitted_on"] == 23
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_only_what_was_drawn_counts_as_fitted_on(tmp_path: Path, augment: bool) -> None:
+    items, labels = pictures(40)
+    broken = [broken_item(f"broken_{number}") for number in range(10)]
+    train = item_set((*items, *broken), (*labels, *[0] * 10))
+    recipe = _recipe(augment=augment, epochs=1, epoch_iterations=2, batch_size=8, refit=False)
+
+    fitted = _fit(tmp_path, train, validation=item_set(items, labels), recipe=recipe)
+
+    # The first 16 of the first pass over the 50, or over the 40 that the cache has.
+    order = np.random.default_rng([0, 0]).permutation(50 if augment else 40)[:16]
+    assert fitted.chosen["num_fitted_on"] == (np.count_nonzero(order < 40) if augment else 16)
+    named = {f"broken_{row - 40}" for row in order if row >= 40}
+    assert augment is False or {each.id for each in fitted.failures} == named
 
 
 def test_the_network_is_not_touched(tmp_path: Path) -> None:
@@ -358,3 +377,14 @@ def test_a_dry_run_is_told_of_the_random_views_alone() -> None:
     assert PROTOCOL.train_views(PROTOCOL.recipe) == 2 * 1_600_000
     assert PROTOCOL.train_views({**PROTOCOL.recipe, "refit": False}) == 1_600_000
     assert PROTOCOL.train_views({**PROTOCOL.recipe, "augment": False}) == 0
+
+
+def test_progress_says_which_of_the_trainings_it_is(tmp_path: Path) -> None:
+    stages: dict[str, None] = {}
+    machine = settings(tmp_path, progress=lambda stage, done, total: stages.setdefault(stage))
+    _fit(tmp_path, item_set(*pictures(24)), recipe=_recipe(augment=False), machine=machine)
+
+    assert [stage for stage in stages if stage.startswith("train")] == [
+        "train 1 of 2",
+        "train 2 of 2",
+    ]

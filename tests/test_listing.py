@@ -169,3 +169,31 @@ def test_a_near_miss_of_any_kind_is_named() -> None:
 
     assert answer.code == 2
     assert "Did you mean resnet_rs_50" in answer.err
+
+
+def test_a_suite_and_a_protocol_of_one_name_are_both_shown() -> None:
+    shown = json.loads(rsbench("show", "vtab1k", "--json").out)
+    page = rsbench("show", "vtab1k").out
+
+    assert [row["name"] for row in shown] == ["vtab1k", "vtab1k"]
+    assert [("tasks" in row, "recipe" in row) for row in shown] == [(True, False), (False, True)]
+    assert "vtab_caltech101" in page
+    assert "batch_size=512" in page
+
+
+def test_a_name_that_two_kinds_have_is_suggested_once() -> None:
+    assert "Did you mean vtab1k?" in rsbench("show", "protocol:vtab1k").err
+
+
+def test_a_suite_on_samples_can_be_shown() -> None:
+    shown = json.loads(rsbench("show", "kornblith12@sample", "--json").out)
+
+    assert shown["name"] == "kornblith12@sample"
+    assert shown["tasks"][:2] == ["food101@sample", "cifar10@sample"]
+
+
+def test_a_recipe_is_shown_a_key_a_line_as_it_is_set() -> None:
+    lines = [line.split() for line in rsbench("show", "linear_probe").out.splitlines()]
+
+    assert ["recipe:", "strengths=45"] in lines
+    assert ["standardise=true"] in lines

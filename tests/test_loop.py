@@ -25,6 +25,7 @@ from rsbench.training.loop import (
     named_tensors,
     train,
 )
+from rsbench.training.optimisation import make_schedules
 
 CPU = Machine(device="cpu", precision="float32")
 PLAN = TrainingPlan(
@@ -519,3 +520,25 @@ def test_the_rate_drops_where_tensorflow_drops_it(tmp_path: Path) -> None:
     found = np.diff([*rates, -float(weight.detach())]) * 2
     expected = [1e-4] * 4 + [1e-5] * 3 + [1e-6] * 3
     np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("share", "num_steps", "kept"),
+    # In floats 0.29 x 100 and 0.57 x 100 are a little less than 29 and 57; 0.3 x 5 is one and a
+    # half steps, of which piecewise_constant drops at the second.
+    [(0.29, 100, 29), (0.57, 100, 57), (0.3, 2500, 750), (0.9, 10_000, 9000), (0.3, 5, 1)],
+)
+def test_a_drop_comes_after_whole_steps(share: float, num_steps: int, kept: int) -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    plan = replace(PLAN, warmup_share=0.0, drops_at=(share,))
+    (schedule,) = make_schedules(optimizer, plan, num_steps=num_steps)
+
+    rates = []
+    for _ in range(num_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+
+    # The step numbered as the boundary, from 0, still has the rate: "1.0 when x <= boundaries[0]".
+    assert [rate > 0.5 for rate in rates].index(False) == kept + 1

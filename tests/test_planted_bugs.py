@@ -197,8 +197,8 @@ def shuffle_predictions(monkeypatch: Patch) -> None:
 def shuffle_features(monkeypatch: Patch) -> None:
     right = assembling.Assembly.add
 
-    def wrong(assembly: Any, number: int, shard: Any) -> None:
-        right(assembly, number, replace(shard, values=np.roll(shard.values, 1, axis=0)))
+    def wrong(assembly: Any, number: int, shard: Any, *, key: str | None) -> None:
+        right(assembly, number, replace(shard, values=np.roll(shard.values, 1, axis=0)), key=key)
 
     monkeypatch.setattr(assembling.Assembly, "add", wrong)
 

@@ -23,12 +23,22 @@ from small_world import (
     settings,
 )
 
+from rsbench.data import assembling
 from rsbench.data.features import extract
 from rsbench.errors import DataError, RunError
-from rsbench.protocols import linear_probe, linear_probe_clip
+from rsbench.protocols import (
+    attentive_probe,
+    fewshot,
+    knn,
+    linear_probe,
+    linear_probe_clip,
+    linear_probe_dino,
+    vtab1k,
+)
 from rsbench.protocols._probing import (
     Examples,
     held_out_places,
+    read_by_row,
     read_examples,
     read_training,
     selection_sets,
@@ -142,6 +152,27 @@ def test_features_that_lie_in_a_memory_map_stay_there(
     assert np.shares_memory(found.features_ND, mapped)
 
 
+def test_examples_by_row_are_those_in_memory_wherever_their_features_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, labels = pictures(40)
+    items, labels = (*items[:3], broken_item(), *items[3:]), (*labels[:3], 1, *labels[3:])
+    train = item_set(items, labels)
+    request = _request(tmp_path, train)
+    expected = read_examples(request, train)
+    rows = np.array([30, 0, 3, 39, 3])
+    for most in (assembling.LARGEST_IN_MEMORY_BYTES, 100):
+        monkeypatch.setattr(assembling, "LARGEST_IN_MEMORY_BYTES", most)
+        found = read_by_row(request, train, output="features")
+        np.testing.assert_array_equal(found.features_ND[rows], expected.features_ND[rows])
+        np.testing.assert_array_equal(found.features_ND.whole(), expected.features_ND)
+        np.testing.assert_array_equal(
+            read_examples(request, train).features_ND, expected.features_ND
+        )
+        assert found.features_ND.shape == expected.features_ND.shape == (40, 12)
+        assert (found.ids, found.failures) == (expected.ids, expected.failures)
+
+
 # ---------------------------------------------------------------------------- what is selected on
 
 
@@ -178,6 +209,96 @@ def test_validation_data_that_can_not_be_read_is_an_error_that_says_why(tmp_path
 
     with pytest.raises(DataError, match=r"validation data, and no item .*the first is broken"):
         selection_sets(request, *read_training(request), held_out=0.2)
+
+
+def _small(protocol: Protocol, **changes: Any) -> Protocol:
+    return replace(protocol, recipe={**protocol.recipe, **changes})
+
+
+LEARNERS = pytest.mark.parametrize(
+    "protocol",
+    [
+        linear_probe.PROTOCOL,
+        linear_probe_clip.PROTOCOL,
+        knn.PROTOCOL,
+        fewshot.PROTOCOL,
+        _small(linear_probe_dino.PROTOCOL, epochs=1, epoch_iterations=8, batch_size=4),
+        _small(
+            linear_probe_dino.PROTOCOL, epochs=1, epoch_iterations=8, batch_size=4, augment=False
+        ),
+        _small(vtab1k.PROTOCOL, steps="8", batch_size=4),
+        _small(vtab1k.PROTOCOL, steps="8", batch_size=4, train="head"),
+        _small(attentive_probe.PROTOCOL, epochs=1, batch_size=4, num_blocks=1, num_heads=3),
+    ],
+    ids=lambda protocol: (
+        f"{protocol.name}-{protocol.recipe.get('augment')}-{protocol.recipe.get('train')}"
+    ),
+)
+
+
+@LEARNERS
+def test_one_class_is_refused_by_all_that_learn(tmp_path: Path, protocol: Protocol) -> None:
+    items, _ = pictures(24)
+    train = item_set(items, [0] * 24)
+
+    with pytest.raises(DataError, match=r"^A classifier needs examples of at least two classes"):
+        protocol.fit(fit_request(protocol, model(), train, settings(tmp_path)))
+
+
+@LEARNERS
+def test_a_lone_readable_example_is_refused_by_all_that_learn(
+    tmp_path: Path, protocol: Protocol
+) -> None:
+    items, labels = pictures(25)
+    broken = [broken_item(f"broken_{number}") for number in range(4)]
+    train = item_set((*broken, items[0]), (1, 2, 0, 1, labels[0]))
+    request = fit_request(
+        protocol,
+        model(),
+        train,
+        settings(tmp_path),
+        validation=item_set(items[1:], labels[1:]),
+    )
+
+    said = r"^A classifier .* there are 1 examples of 1: .*; 4 others .*, the first is broken_\d: "
+    with pytest.raises(DataError, match=said):
+        protocol.fit(request)
+
+
+@LEARNERS
+def test_train_data_of_which_nothing_can_be_read_are_refused_by_all_that_learn(
+    tmp_path: Path, protocol: Protocol
+) -> None:
+    items, labels = pictures(24)
+    train = item_set([broken_item(f"broken_{number}") for number in range(6)], [0, 1, 2, 0, 1, 2])
+    request = fit_request(
+        protocol, model(), train, settings(tmp_path), validation=item_set(items, labels)
+    )
+
+    # Random views are read as they are trained on, and the loop says that there are none.
+    is_random = protocol.recipe.get("augment") is True
+    kind = RunError if is_random else DataError
+    said = (
+        "^Training needs at least two examples that can be read"
+        if is_random
+        else "^A classifier .* there are 0 examples of 0: .*; 6 others .*, the first is broken_0: "
+    )
+    with pytest.raises(kind, match=said):
+        protocol.fit(request)
+
+
+def test_labels_of_nothing_readable_are_refused_too(tmp_path: Path) -> None:
+    items, _ = pictures(4)
+    labels: Any = [(0, 2), (), (1,), (0, 1, 2)]
+    request = _request(
+        tmp_path,
+        item_set([broken_item()], labels[:1]),
+        validation=item_set(items, labels),
+        target="multilabel",
+    )
+
+    with pytest.raises(DataError, match=r"^A classifier needs examples .* the first is broken: "):
+        linear_probe.PROTOCOL.fit(request)
 
 
 # ---------------------------------------------------------------------------- bad features

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from rsbench.data.splits import hold_out, limit_split, split_csv, stratified_folds
+from rsbench.data.splits import group_folds, hold_out, limit_split, split_csv, stratified_folds
 from rsbench.errors import DataError
 from rsbench.specs import Item, Split
 
@@ -187,3 +187,19 @@ def test_a_saved_split_says_who_was_what():
         {"id": "000.png", "label": "a", "fold": "fold1", "role": "test"},
         {"id": "001.png", "label": "c", "fold": "fold1", "role": "test"},
     ]
+
+
+def test_classes_smaller_than_the_folds_are_named_in_one_note() -> None:
+    targets = [0] * 3 + [1] * 4 + [2] * 3 + [3] * 2 + [4] * 9
+    plan = stratified_folds(targets, None, names=("a", "b", "c", "d", "e"), num_folds=5)
+
+    assert plan.notes == (
+        "4 classes have fewer items than the 5 folds, and some folds do not test them:"
+        " 'a' (3), 'b' (4), 'c' (3), ...",
+    )
+
+
+def test_classes_that_lie_in_one_group_each_are_named_in_one_note() -> None:
+    plan = group_folds([0, 1, 2, 2], ["x", "y", "x", "y"], names=("a", "b", "c"))
+
+    assert plan.notes == ("2 classes lie in one fold only and are tested untrained: 'a', 'b'",)

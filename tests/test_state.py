@@ -17,6 +17,7 @@ from rsbench.errors import WeightsError
 from rsbench.weights.state import (
     load_into,
     load_state,
+    maps_digest,
     numeric_digest,
     read_state,
     state_digest,
@@ -391,6 +392,80 @@ def test_outputs_that_are_not_finite_are_refused():
         module.stages[2][1].bias[:] = float("inf")
     with pytest.raises(WeightsError, match="NaN or infinity"):
         numeric_digest(module, (1, 3, 32, 32))
+
+
+class Mapped(nn.Module):
+    """A network of one size of features, whose stage maps are what it is told."""
+
+    def __init__(self, change=lambda maps: maps) -> None:
+        super().__init__()
+        self.inside, self.change = network(0, num_classes=None), change
+
+    def forward(self, batch):
+        return self.inside(batch)
+
+    def stage_maps(self, batch):
+        return self.change(self.inside.stage_maps(batch))
+
+
+def _last_changed(change):
+    """Change the last map alone."""
+    return lambda maps: {**maps, list(maps)[-1]: change(list(maps.values())[-1])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _last_changed(lambda each: each * 1.01),
+        _last_changed(lambda each: each + 1e-2 * each.abs().max()),
+        _last_changed(lambda each: each.flip(1)),
+        _last_changed(lambda each: each.transpose(2, 3)),
+        _last_changed(lambda each: each.flatten(2)),
+        _last_changed(lambda each: each.float() * 2),
+        lambda maps: dict(list(maps.items())[:-1]),
+        lambda maps: dict(reversed(maps.items())),
+        lambda maps: {f"other {name}": each for name, each in maps.items()},
+    ],
+    ids=["scaled", "shifted", "channels", "places", "shape", "float32", "fewer", "order", "names"],
+)
+def test_the_digest_of_maps_sees_what_the_features_do_not_show(change):
+    shape = (1, 3, 32, 32)
+    plain, changed = Mapped(), Mapped(change)
+
+    assert numeric_digest(plain, shape) == numeric_digest(changed, shape)
+    assert maps_digest(plain, shape) == maps_digest(Mapped(), shape)
+    assert maps_digest(plain, shape) != maps_digest(changed, shape)
+
+
+def test_the_digest_of_maps_does_not_depend_on_threads_layout_or_mode():
+    module = network(0, num_classes=None)
+    before, threads = state_digest(module), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = maps_digest(module, (1, 3, 64, 64))
+        torch.set_num_threads(2)
+        two = maps_digest(module.to(memory_format=torch.channels_last).train(), (1, 3, 64, 64))
+    finally:
+        torch.set_num_threads(threads)
+
+    assert one == two
+    assert module.training
+    assert state_digest(module) == before
+
+
+def test_maps_of_a_network_that_refuses_float64_still_have_a_digest():
+    module = SinglePrecision()
+    module.stage_maps = lambda batch: {"layer": SinglePrecision().layer(batch.float().flatten(1))}
+    double = SinglePrecision()
+    double.stage_maps = lambda batch: {"layer": 2 * SinglePrecision().layer(batch.flatten(1))}
+
+    assert maps_digest(module, (1, 3, 2, 2)) == maps_digest(module, (1, 3, 2, 2))
+    assert maps_digest(module, (1, 3, 2, 2)) != maps_digest(double, (1, 3, 2, 2))
+
+
+def test_a_network_without_maps_says_so():
+    with pytest.raises(WeightsError, match=r"must give stage maps .*\(1, 3, 2, 2\).*stage_maps"):
+        maps_digest(SinglePrecision(), (1, 3, 2, 2))
 
 
 # ------------------------------------------------------------------------- kinds of numbers

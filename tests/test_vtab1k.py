@@ -241,7 +241,7 @@ def test_an_interrupted_run_ends_with_the_same_numbers(
 
     def interrupt(stage: str, done: int, total: int) -> None:
         nonlocal done_in_all
-        done_in_all += stage == "train"
+        done_in_all += stage.startswith("train ")
         if done_in_all == stop_at:
             raise KeyboardInterrupt
 
@@ -321,12 +321,22 @@ def test_arrays_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 @BOTH
+def test_only_what_was_drawn_counts_as_fitted_on(tmp_path: Path, train_what: str) -> None:
+    items, labels = pictures(60)
+    recipe = _recipe(train_what, learning_rates="0.1", steps="2")
+
+    fitted = _fit(tmp_path, item_set(items, labels), recipe=recipe)
+
+    assert fitted.chosen["num_fitted_on"] == 2 * 16
+
+
+@BOTH
 def test_nothing_that_can_be_held_out_or_read_is_named(tmp_path: Path, train_what: str) -> None:
     with pytest.raises(DataError, match="none of 3 examples can be held out"):
         _fit(tmp_path, item_set(*pictures(3)), recipe=_recipe(train_what))
     items, labels = pictures(12)
     unread = item_set([broken_item()], [0])
-    with pytest.raises(DataError, match="no item of it could be read; the first is broken"):
+    with pytest.raises(DataError, match="no item of it could be read; 1 other can't be read"):
         _fit(tmp_path, item_set(items, labels), validation=unread, recipe=_recipe(train_what))
 
 
@@ -337,6 +347,8 @@ def test_nothing_that_can_be_held_out_or_read_is_named(tmp_path: Path, train_wha
         ("learning_rates", "0.1;0.01"),
         ("steps", "2.5"),
         ("steps", "0"),
+        ("learning_rates", "0.1,inf"),
+        ("learning_rates", "nan"),
         ("batch_size", 1),
         ("drops_at", "0.5,1.5"),
         ("held_out", 1.0),
@@ -347,3 +359,18 @@ def test_a_recipe_out_of_range_is_named(tmp_path: Path, key: str, value: Any) ->
     with pytest.raises(RsbenchError, match=f"^{key} must be") as caught:
         _fit(tmp_path, item_set(*pictures(24)), recipe=_recipe(**{key: value}))
     assert "\n" not in str(caught.value)
+
+
+def test_progress_says_which_of_the_trainings_it_is(tmp_path: Path) -> None:
+    stages: dict[str, None] = {}
+    machine = settings(tmp_path, progress=lambda stage, done, total: stages.setdefault(stage))
+    _fit(
+        tmp_path,
+        item_set(*pictures(24)),
+        recipe=_recipe("head", learning_rates="0.1,0.01", steps="3,4"),
+        machine=machine,
+    )
+
+    assert [stage for stage in stages if stage.startswith("train")] == [
+        f"train {n} of 5" for n in range(1, 6)
+    ]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsbench.cli.options import examples
 from rsbench.cli.printing import bytes_in_words, print_columns
+from rsbench.errors import UnknownNameError, suggest
 
 if TYPE_CHECKING:
     from rsbench.data.extractions import Kept, Removed
+
+_KEY_LETTERS = 8
+"""Of an extraction's key: enough to tell those of a folder apart."""
 
 
 @click.group(epilog=examples("rsbench cache ls", "rsbench cache gc --to 20"))
@@ -23,7 +29,10 @@ def cache() -> None:
 @cache.command("ls", epilog=examples("rsbench cache ls", "rsbench cache ls --json"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an extraction, a line each.")
 def cache_ls(as_json: bool) -> None:
-    """List the feature cache: one line an extraction, the last used first."""
+    """List the feature cache: one line an extraction, the last used first.
+
+    Train, validation and test items of a task are extractions apart; the key tells them apart.
+    """
     from rsbench.data.extractions import contents
     from rsbench.data.roots import cache_root
 
@@ -34,8 +43,8 @@ def cache_ls(as_json: bool) -> None:
             click.echo(json.dumps(_plain(each)))
         return
     if found.kept:
-        head = ("task", "backbone", "weights", "output", "input", "items", "size", "unused", "")
-        print_columns([head, *(_cells(each) for each in found.kept)])
+        names = ("key", "task", "backbone", "weights", "output", "input", "items", "size", "unused")
+        print_columns([(*names, ""), *(_cells(each) for each in found.kept)])
     click.echo(f"{root}: {bytes_in_words(found.num_bytes)} in {len(found.kept)} extractions")
     if found.num_orphans:
         what = "1 shard" if found.num_orphans == 1 else f"{found.num_orphans} shards"
@@ -76,8 +85,10 @@ def cache_gc(
     from rsbench.data.extractions import collect_garbage
     from rsbench.data.roots import cache_root
 
+    root = cache_root()
+    _check_held(root, {"task": task, "backbone": backbone})
     removed = collect_garbage(
-        cache_root(),
+        root,
         most_bytes=None if most_gib is None else int(most_gib * 2**30),
         unused_days=unused_days,
         task=task,
@@ -96,12 +107,31 @@ def cache_gc(
     )
 
 
+def _check_held(root: Path, asked: Mapping[str, str | None]) -> None:
+    """Hold names to being of something that the cache has, for a slip would remove nothing.
+
+    Raises:
+        UnknownNameError: The cache has nothing of that name.
+    """
+    from rsbench.data.extractions import contents
+
+    kept = contents(root).kept
+    for noun, name in asked.items():
+        held = {each.entry.made_for[noun] for each in kept if noun in each.entry.made_for}
+        if name is not None and name not in held:
+            raise UnknownNameError(
+                f"The feature cache holds nothing of {noun} {name!r}.{suggest(name, held)}"
+                " `rsbench cache ls` lists what it holds."
+            )
+
+
 def _cells(kept: Kept) -> tuple[str, ...]:
     entry = kept.entry
     reading = entry.reading
     frames, views = reading.get("frames", 1), reading.get("views", 1)
     size = f"{frames} x {reading.get('pixels')}" if frames != 1 else f"{reading.get('pixels')}"
     return (
+        kept.path.stem[:_KEY_LETTERS],
         entry.made_for.get("task", "-"),
         entry.made_for.get("backbone", "-"),
         entry.made_for.get("weights", "-"),
@@ -124,6 +154,7 @@ def _age_in_words(seconds: float) -> str:
 def _plain(kept: Kept) -> dict[str, Any]:
     entry = kept.entry
     return {
+        "key": kept.path.stem,
         "task": entry.made_for.get("task"),
         "backbone": entry.made_for.get("backbone"),
         "weights": entry.made_for.get("weights"),

@@ -60,9 +60,15 @@ def grid_of(words: dict[str, Any]) -> Grid:
     Raises:
         RsbenchError: A word is wrong, or nothing of the suite can run.
     """
+    from rsbench.cells import check_overrides
     from rsbench.registry import find_protocol
 
-    if (words["tasks"] is None) == (words["suite"] is None):
+    if words["tasks"] is not None and words["suite"] is not None:
+        raise RsbenchError(
+            f"--task {words['tasks']} and --suite {words['suite']} exclude each other, for a suite"
+            " names its tasks; give one."
+        )
+    if words["tasks"] is None and words["suite"] is None:
         raise RsbenchError(
             "Name what to run: --task NAME, or --suite NAME. `rsbench ls tasks` and `rsbench ls"
             " suites` list them."
@@ -70,9 +76,13 @@ def grid_of(words: dict[str, Any]) -> Grid:
     suite = None if words["suite"] is None else find_suite(words["suite"])
     default = "linear_probe" if suite is None else ",".join(suite.protocols)
     protocols = names_of(words["protocols"] or default)
-    found = [find_protocol(name).spec.name for name in protocols]
+    found = [find_protocol(name).spec for name in protocols]
+    overrides = _overrides(words["overrides"])
+    for protocol in found:
+        check_overrides(protocol, overrides)
     if suite is not None:
-        return _suite_grid(replace(suite, protocols=tuple(found)), protocols, words)
+        named = replace(suite, protocols=tuple(protocol.name for protocol in found))
+        return _suite_grid(named, protocols, words)
     return Grid(requests=_requests(_plain_cells(words, protocols), words))
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ import click
 
 from rsbench.cli.options import RECORDS, RESULTS, examples
 from rsbench.cli.printing import bytes_in_words, print_columns, record_in_words, record_json
-from rsbench.suites import SUITES, Suite
+from rsbench.errors import UnknownNameError
+from rsbench.suites import SAMPLE, SUITES, Suite, find_suite
 
 if TYPE_CHECKING:
     from rsbench.registry import Found, Kind
@@ -314,14 +315,21 @@ def show(name: str, as_json: bool) -> None:
 
         click.echo(to_json(store.read(Path(name))), nl=False)
         return
-    suites = [_suite_json(suite) for suite in SUITES if suite.name == name]
-    rows = suites or [_spec_json(found) | _more(found.spec) for found in _named(name)]
+    suites = _suites_called(name)
+    try:
+        rows = suites + [_spec_json(found) | _more(found.spec) for found in _named(name)]
+    except UnknownNameError:
+        if not suites:
+            raise
+        rows = list(suites)
     if as_json:
         click.echo(json.dumps(rows[0] if len(rows) == 1 else rows, indent=1, default=str))
         return
     for row in suites:
         row["groups"] = [f"{group}: {', '.join(names)}" for group, names in row["groups"].items()]
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
         print_columns(
             [
                 line
@@ -333,15 +341,29 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _page(key: str, value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - any JSON
-    """Give the lines of one field: texts of a list one below the other."""
+    """Give the lines of one field: texts of a list, or entries, one below the other."""
+    if isinstance(value, Mapping):
+        value = [f"{name}={_as_typed(each)}" for name, each in value.items()]
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return [("" if number else f"{key}:", each) for number, each in enumerate(value)]
     return [(f"{key}:", str(value))]
 
 
+def _as_typed(value: Any) -> str:  # noqa: ANN401 - any JSON
+    """Give a value as `--set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _suites_called(name: str) -> list[dict[str, Any]]:
+    """Give the suite of a name, or of ``NAME@sample``; protocols may have the same name."""
+    if name.removesuffix(SAMPLE) not in {suite.name for suite in SUITES}:
+        return []
+    return [_suite_json(find_suite(name))]
+
+
 def _named(name: str) -> list[Found[Any]]:
     """Find every kind of plug-in of this name; none is an error with near misses of all kinds."""
-    from rsbench.errors import PluginError, UnknownNameError
+    from rsbench.errors import PluginError
     from rsbench.registry import (
         everything,
         find_backbone,

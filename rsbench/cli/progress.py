@@ -14,6 +14,9 @@ from rsbench.cli.printing import duration_in_words
 SECONDS_BETWEEN_LINES = 30.0
 """How often a run whose progress goes to a file says where it is."""
 
+SECONDS_BEFORE_THE_FIRST = 10.0
+"""How soon it says so for the first time."""
+
 
 @contextmanager
 def reporter() -> Iterator[Callable[[str, int, int], None]]:
@@ -59,7 +62,8 @@ def reporter() -> Iterator[Callable[[str, int, int], None]]:
 def _line_reporter() -> Callable[[str, int, int], None]:
     """Give a callback that prints where a stage is, at most every half minute."""
     began: dict[str, tuple[float, int]] = {}
-    spoke = time.monotonic()
+    # The first line comes sooner, for it says that something moves.
+    spoke = time.monotonic() - SECONDS_BETWEEN_LINES + SECONDS_BEFORE_THE_FIRST
 
     def report(stage: str, done: int, total: int) -> None:
         nonlocal spoke

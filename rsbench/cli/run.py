@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rsbench.cli.grid import Grid
     from rsbench.data.team import Team
     from rsbench.estimate import Estimate
+    from rsbench.gathering import Gathered
     from rsbench.runner import Finished
     from rsbench.specs import Reading
     from rsbench.suites import Suite
@@ -162,6 +163,7 @@ def _run_grid(grid: Grid, words: dict[str, Any], *, team: Team | None = None) ->
 
     code = say_left_out(grid)
     finished = []
+    sizes: list[Estimate] = []
     said: set[str] = set()
     requests = [
         request
@@ -172,7 +174,7 @@ def _run_grid(grid: Grid, words: dict[str, Any], *, team: Team | None = None) ->
     for request in requests:
         try:
             if words["dry_run"]:
-                _dry_run(request, as_json=words["as_json"])
+                sizes.append(_dry_run(request, as_json=words["as_json"]))
             else:
                 finished.append(_run_cell(request, as_json=words["as_json"]))
         # One bad cell must not cost the finished ones, nor those still to come, whatever it raises:
@@ -185,6 +187,8 @@ def _run_grid(grid: Grid, words: dict[str, Any], *, team: Team | None = None) ->
             if str(error) not in said:
                 said.add(str(error))
                 _report_cell(request, error)
+    if len(sizes) > 1 and not words["as_json"]:
+        click.echo(_sum_in_words(sizes))
     if finished and not words["as_json"]:
         _print_tables_of(finished, words["results"], suite=grid.suite)
         if grid.faults:
@@ -209,7 +213,7 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
     from rsbench.runner import run_cell
 
     with reporter() as report:
-        say = partial(click.echo, err=as_json)
+        say = partial(_say_note, err=as_json)
         cell = prepare(dataclasses.replace(request, progress=report, say=say))
         store.check_writable(request.results)
         if not as_json:
@@ -231,6 +235,10 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
     return finished
 
 
+def _say_note(line: str, *, err: bool) -> None:
+    click.echo(f"  note: {line}", err=err)
+
+
 def _introduce(cell: Cell) -> None:
     """Say what is about to run; on a sample, that it is one comes first."""
     request, gathered = cell.request, cell.gathered
@@ -239,13 +247,10 @@ def _introduce(cell: Cell) -> None:
             f"{request.task}: no data is configured, so this runs the embedded sample"
             f" {cell.task_name} (synthetic; its numbers say nothing of the real data set)."
         )
-    counted = f"{gathered.num_expected} test"
-    if gathered.num_train:
-        counted = f"{gathered.num_train} train, {counted}"
     seen = f"{cell.input.frames} x {cell.input.stride} x {cell.input.pixels}"
     click.echo(
         f"{cell.task_name} · {cell.backbone.spec.name} · {cell.protocol.spec.name}"
-        f" · seed {request.seed} · weights {cell.weights.name}: {counted} items at {seen}"
+        f" · seed {request.seed} · weights {cell.weights.name}: {_counted(gathered)} at {seen}"
     )
     for note in cell.notes:
         click.echo(f"  note: {note}")
@@ -257,7 +262,23 @@ def _introduce(cell: Cell) -> None:
         click.echo(f"  note: {note}")
 
 
-def _dry_run(request: RunRequest, *, as_json: bool) -> None:
+def _counted(gathered: Gathered) -> str:
+    """Count the items; where there are several folds, those of one."""
+    if len(gathered.folds) == 1:
+        train = f"{gathered.num_train} train, " if gathered.num_train else ""
+        return f"{train}{gathered.num_expected} test items"
+    tests = _span([len(fold.test) for fold in gathered.folds])
+    trains = [len(fold.train) for fold in gathered.folds if fold.train is not None]
+    train = f"{_span(trains)} train, " if trains else ""
+    return f"{len(gathered.folds)} folds of {train}{tests} test items"
+
+
+def _span(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _dry_run(request: RunRequest, *, as_json: bool) -> Estimate:
     from rsbench.cells import prepare
     from rsbench.estimate import estimate
 
@@ -275,12 +296,41 @@ def _dry_run(request: RunRequest, *, as_json: bool) -> None:
             "cropper": reading.cropper,
             **dataclasses.asdict(size),
         }
+        # Which outputs cells share is for the sum, which has no line of its own here.
+        del described["looks"]
         click.echo(json.dumps(described))
-        return
+        return size
     _introduce(cell)
     if reading.read is None and reading.modality != "volume":
         click.echo(f"  tested on {_views_in_words(reading)}")
-    click.echo("\n".join(f"  {line}" for line in _estimate_lines(size)))
+    lines = _estimate_lines(size, counted=_counted(cell.gathered))
+    click.echo("\n".join(f"  {line}" for line in lines))
+    return size
+
+
+def _sum_in_words(sizes: Sequence[Estimate]) -> str:
+    """Say what all cells come to; what several ask the network for is computed and kept once."""
+    ahead = [size for size in sizes if not size.finished]
+    if not ahead:
+        return f"in all: {len(sizes)} cells, finished before: they would be shown, not run"
+    looks = {look.key: look for size in ahead for look in size.looks}
+    parts = [f"{len(sizes)} cells"]
+    if len(ahead) < len(sizes):
+        parts.append(f"{len(sizes) - len(ahead)} of them finished before")
+    num_bytes = sum(look.num_bytes for look in looks.values())
+    parts.append(f"{bytes_in_words(num_bytes)} of network outputs in the cache")
+    known = [look.seconds for look in looks.values() if look.seconds is not None]
+    own = [size.own_seconds for size in ahead if size.own_seconds is not None]
+    if own:
+        parts.append(f"about {duration_in_words(sum(known) + sum(own))}")
+    if len(own) < len(ahead):
+        parts.append(f"the time of {len(ahead) - len(own)} unknown")
+    num_trained = sum(size.num_trained for size in ahead)
+    return f"in all: {', '.join(parts)}{_not_counted(num_trained)}"
+
+
+def _not_counted(num_trained: int) -> str:
+    return f", not counting the training of {num_trained} classifiers" if num_trained else ""
 
 
 def _views_in_words(reading: Reading) -> str:
@@ -291,14 +341,15 @@ def _views_in_words(reading: Reading) -> str:
     return f"{num_clips} clip{'s' * (num_clips > 1)} by {reading.sampler} x {crops}"
 
 
-def _estimate_lines(size: Estimate) -> list[str]:
+def _estimate_lines(size: Estimate, *, counted: str) -> list[str]:
     if size.finished:
         return ["finished before: it would be shown, not run"]
     time = "unknown: none of the first items could be read"
     if size.seconds is not None:
-        time = f"roughly {duration_in_words(size.seconds)}, from one item measured"
+        time = f"roughly {duration_in_words(size.seconds)}, from one batch measured"
+        time += _not_counted(size.num_trained)
     return [
-        f"would run: {size.num_train} train and {size.num_test} test items, {size.num_views} views",
+        f"would run: {counted}, {size.num_views} views",
         f"reads {bytes_in_words(size.media_bytes)} of media",
         _cache_line(size),
         *_view_lines(size),
@@ -308,12 +359,18 @@ def _estimate_lines(size: Estimate) -> list[str]:
 
 def _cache_line(size: Estimate) -> str:
     """Say what the cache would keep, and whether a limit leaves room for it."""
-    line = f"cache: {bytes_in_words(size.cache_bytes)} of features"
+    from rsbench.data.assembling import LARGEST_IN_MEMORY_BYTES
+
+    line = f"cache: {bytes_in_words(size.cache_bytes)} of network outputs"
     if size.cache_room_bytes is None or size.cache_bytes <= size.cache_room_bytes:
         return line
+    refused = ""
+    if size.cache_bytes - size.cache_room_bytes > LARGEST_IN_MEMORY_BYTES:
+        most = bytes_in_words(LARGEST_IN_MEMORY_BYTES)
+        refused = f"; refused if more than {most} of it is learned from at once"
     return (
         f"{line}, and --cache-limit leaves room for {bytes_in_words(size.cache_room_bytes)}: the"
-        " rest is not kept, and the next run computes it again"
+        f" rest is not kept, and the next run computes it again{refused}"
     )
 
 

@@ -140,7 +140,8 @@ def make_schedules(
             )
         )
     if plan.drops_at:
-        milestones = [int(share * num_steps) + 1 for share in plan.drops_at]
+        # Whole steps that have passed; 0.29 of 100 is 28.999999999999996 in floats.
+        milestones = [int(round(share * num_steps, 6)) + 1 for share in plan.drops_at]
         schedules.append(MultiStepLR(optimizer, milestones=milestones, gamma=0.1, by_epoch=False))
     elif num_steps > warmup:
         schedules.append(
