@@ -183,6 +183,7 @@ class Rsbench:
             feature_width=width,
             lifting="none",
             digest="benchmark",
+            maps_digest=lambda: "benchmark",
         )
         self._reading = Reading(
             modality="image",

@@ -99,6 +99,7 @@ KINDS = (
         task="coloured_squares",
         target="multilabel",
         metrics=("mean_average_precision",),
+        intervals=("bootstrap",),
         level="class",
         num_train=32,
         num_test=16,
