@@ -10,7 +10,7 @@ RS     := resnet_rs_
 EN     := torchvision/efficientnet_b
 NETWORKS := $(RS)50@160,$(RS)101@160,$(RS)101@192,$(RS)152@192,$(RS)152@224,$(RS)152@256,$\
 $(EN)0@224,$(EN)1@240,$(EN)2@260,$(EN)3@300,$(EN)4@380,$(EN)5@456
-LITE   := efficientnet_lite_0,efficientnet_lite_1,efficientnet_lite_2
+LITE   := efficientnet_lite_0,efficientnet_lite_1
 PARITY := build/parity
 PEERS  := build/peers
 # One thread a process; the tests of a file share what they make, so they stay in one process.
