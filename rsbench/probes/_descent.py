@@ -7,6 +7,10 @@ A = mean of diag(p) - p p^T: the Hessian is taken for A (x) diag(e) + strength, 
 the axes of A. A step that does not go down far enough is halved; only such problems are evaluated
 again.
 
+The metric takes all examples for alike. Where weak strengths tell them apart and few still count,
+while features are as many as examples, ten remembered steps do not make up for that: a problem that
+takes long goes on by Newton's steps (`rsbench.probes._conjugate`), each of them an iteration.
+
 **The bound.** The mean loss has a convex conjugate, so that any probabilities p' with the classes'
 true frequencies bound the least objective from below (Fenchel). Those of the iterate itself are
 taken, mixed with a share s of constant ones that mends what their frequencies lack. With G the
@@ -31,6 +35,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rsbench.probes import _conjugate
 from rsbench.probes._objective import Objective, Values
 
 _MEMORY = 10
@@ -48,6 +53,16 @@ _NEAR = 0.8
 
 _SETTLING = 2
 """Newton's steps by the biases. Each squares what is left: 1e-4 leaves 1e-16 after two."""
+
+_FORCING = 0.1
+"""Share of the gap, and of the tolerance, that a step of Newton's may leave."""
+
+_MOST_PRODUCTS = 2000
+"""In a step of Newton's."""
+
+_LARGEST_RESIDUALS = 1 << 27
+"""Bytes of residuals that are kept for Newton's steps of several problems; those of one are kept
+however large they are."""
 
 _PATIENCE = 30
 """Iterations within which the bound must halve once the objective's digits are used up."""
@@ -144,6 +159,7 @@ def descend(
     budgets_B: Tensor,
     prove: bool,
     settle_first: bool = False,
+    newton_from_B: Tensor | None = None,
 ) -> Found:
     """Lower every problem until its gap is small, its iterations are used up, or rounding rules.
 
@@ -155,6 +171,8 @@ def descend(
         budgets_B: Iterations each may take.
         prove: Whether a problem is left at a proven gap, rather than at an estimate of it.
         settle_first: Whether the starts are near enough for their biases to be settled.
+        newton_from_B: Iterations after which each goes on by Newton's steps; None leaves it at
+            L-BFGS.
     """
     found = _nowhere(starts_BRP)
     starts = starts_BRP.to(objective.dtype)
@@ -184,8 +202,15 @@ def descend(
             state = _State(*(field[going] for field in state))
             memory = [_Step(*(field[going] for field in step)) for step in memory]
         direction = _direction(state, memory)
+        slow = torch.zeros_like(state.stuck)
+        if newton_from_B is not None:
+            # A step that went nowhere is not to be made again.
+            slow = (state.num_iterations >= newton_from_B[state.places]) & ~state.restarted
+        if slow.any():
+            some = _State(*(field[slow] for field in state))
+            direction[slow] = _newton_direction(objective, some, tolerance=tolerance)
         promised_B = _dot(direction, state.gradient)
-        refresh = iteration < _REFRESH or iteration % _REFRESH == 0
+        refresh = iteration < _REFRESH or iteration % _REFRESH == 0 or bool(slow.any())
         state, step = _advance(objective, state, direction, promised_B, refresh=refresh)
         # A memory that promised what did not come is not used again: its steps count for nothing.
         kept = (~state.restarted).to(step.scale.dtype)
@@ -214,12 +239,16 @@ def _put(found: Found, state: _State, gaps_B: Tensor, done_B: Tensor) -> None:
 
 def _estimated_gaps(state: _State) -> Tensor:
     """Give what the bound would be near by, were the biases settled."""
-    bias = state.gradient[..., -1:]
+    return _relative(_gaps_of(state, state.gradient), state)
+
+
+def _gaps_of(state: _State, gradient: Tensor) -> Tensor:
+    """Give the same, were the gradient another and the objective not divided by."""
+    bias = gradient[..., -1:]
     if state.axes.numel():
         bias = state.axes.transpose(1, 2) @ bias
     by_bias = (bias[..., 0] ** 2 / state.metric[..., -1]).sum(1).double() / 2
-    gap = _squares(state.gradient[..., :-1]) / (2 * state.strengths) + by_bias
-    return _relative(gap, state)
+    return _squares(gradient[..., :-1]) / (2 * state.strengths) + by_bias
 
 
 def _proven(
@@ -415,6 +444,58 @@ def _direction(state: _State, memory: list[_Step]) -> Tensor:
     return down
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Equations:
+    """Newton's equations where problems are; see `rsbench.probes._conjugate`."""
+
+    objective: Objective
+    state: _State
+    residuals_BRN: Tensor
+
+    def times(self, moves_BRP: Tensor) -> Tensor:
+        strengths = self.state.strengths.to(moves_BRP)
+        return self.objective.bent(moves_BRP, strengths, self.residuals_BRN)
+
+    def measured(self, residuals_BRP: Tensor) -> Tensor:
+        return _unmeasured(self.state, residuals_BRP)
+
+    def left(self, residuals_BRP: Tensor) -> Tensor:
+        return _gaps_of(self.state, residuals_BRP)
+
+    def at(self, going_B: Tensor) -> _Equations:
+        return _Equations(
+            objective=self.objective,
+            state=_State(*(field[going_B] for field in self.state)),
+            residuals_BRN=self.residuals_BRN[going_B],
+        )
+
+
+def _newton_direction(objective: Objective, state: _State, *, tolerance: float) -> Tensor:
+    """Give Newton's step down, to be subtracted, as exactly as it is of use."""
+    parts = []
+    kept_bytes = objective.num_examples * state.gradient.shape[1] * state.gradient.itemsize
+    most = max(1, _LARGEST_RESIDUALS // kept_bytes)
+    places = torch.arange(len(state.places), device=state.places.device)
+    for part in torch.split(places, most):
+        some = _State(*(field[part] for field in state))
+        gaps_B = _gaps_of(some, some.gradient)
+        # What is left shrinks faster and faster (Nocedal & Wright 2006, theorem 7.2), but not
+        # below what is asked for.
+        shrinking = (gaps_B / some.objectives).clamp_max(_FORCING)
+        enough_B = torch.maximum(shrinking * gaps_B, _FORCING * tolerance * some.objectives)
+        equations = _Equations(
+            objective=objective,
+            state=some,
+            residuals_BRN=objective.residuals(some.parameters, some.labels),
+        )
+        parts.append(
+            _conjugate.solve(
+                equations, some.gradient, enough_B=enough_B, most_products=_MOST_PRODUCTS
+            )
+        )
+    return torch.cat(parts)
+
+
 def _unmeasured(state: _State, gradient: Tensor) -> Tensor:
     """Divide by the metric."""
     if not state.axes.numel():
@@ -509,7 +590,3 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def _squares(values_BRP: Tensor) -> Tensor:
     return _inner(values_BRP, values_BRP).double()
-
-
-def _norms(values_BRP: Tensor) -> Tensor:
-    return values_BRP.square().sum((1, 2)).sqrt()

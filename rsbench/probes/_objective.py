@@ -74,6 +74,9 @@ class Loss(Protocol):
     def curvature(self, residuals_BRC: Tensor, start: int, *, full: bool) -> Tensor:
         """Sum second derivatives by the scores over examples: (B, R, R), or its diagonal (B, R)."""
 
+    def bent_(self, moves_BRC: Tensor, residuals_BRC: Tensor, start: int) -> Tensor:
+        """Turn moves of scores into what they add to the residuals: second derivatives x moves."""
+
     def sums(self, inputs_CP: Tensor, start: int) -> Tensor:
         """Sum the inputs of each label's examples: (labels, R, P)."""
 
@@ -117,6 +120,17 @@ class Softmax:
         products.diagonal(dim1=1, dim2=2).copy_(-products.sum(2))
         return products
 
+    def bent_(self, moves_BRC: Tensor, residuals_BRC: Tensor, start: int) -> Tensor:
+        """See `Loss`."""
+        # Beside the move of the right class, so that where it is nearly sure the digits of the
+        # others' small probabilities are kept.
+        right_B1C = self._right(moves_BRC, start)
+        moves_BRC -= moves_BRC.gather(1, right_B1C)
+        mean_B1C = (residuals_BRC * moves_BRC).sum(1, keepdim=True)
+        moves_BRC -= mean_B1C
+        moves_BRC *= residuals_BRC
+        return moves_BRC.scatter_add_(1, right_B1C, -mean_B1C)
+
     def sums(self, inputs_CP: Tensor, start: int) -> Tensor:
         """See `Loss`."""
         labels = self._labels_N[start : start + len(inputs_CP)]
@@ -155,6 +169,12 @@ class Sigmoid:
         size = residuals_BRC.abs()
         sums = (size - size * size).sum(2)
         return sums[:, :, None] if full else sums
+
+    def bent_(self, moves_BRC: Tensor, residuals_BRC: Tensor, start: int) -> Tensor:
+        """See `Loss`."""
+        size = residuals_BRC.abs()
+        moves_BRC *= size - size * size
+        return moves_BRC
 
     def sums(self, inputs_CP: Tensor, start: int) -> Tensor:
         """See `Loss`."""
@@ -316,6 +336,7 @@ class Objective:
         self._inputs = inputs
         self.loss = loss
         self.dtype = inputs.dtype
+        self.num_examples = len(inputs)
         self.moments_P = frame.moments_P.to(inputs.dtype)
         sums = None
         for start, inputs_CP in inputs.read(1):
@@ -385,3 +406,40 @@ class Objective:
             first += scores.sum(2)
             second += self.loss.curvature(scores, start, full=True)
         return first / len(self._inputs), second / len(self._inputs)
+
+    def residuals(self, parameters_BRP: Tensor, labels_B: Tensor) -> Tensor:
+        """Give probability - truth of every example, (B, R, N): half a pass.
+
+        Args:
+            parameters_BRP: In this objective's precision.
+            labels_B: As for `evaluate`.
+        """
+        num_problems, num_rows, num_parameters = parameters_BRP.shape
+        columns = num_problems * num_rows
+        outward = self._inputs.outward(parameters_BRP.reshape(columns, num_parameters))
+        residuals = outward.new_empty(num_problems, num_rows, len(self._inputs))
+        for start, inputs_CP in self._inputs.read(columns):
+            scores = (outward @ inputs_CP.T).view(num_problems, num_rows, -1)
+            self.loss.residuals_(scores, start, labels_B)
+            residuals[..., start : start + len(inputs_CP)] = scores
+        return residuals
+
+    def bent(self, moves_BRP: Tensor, strengths_B: Tensor, residuals_BRN: Tensor) -> Tensor:
+        """Multiply the second derivatives by moves of the parameters, (B, R, P): a pass.
+
+        Args:
+            moves_BRP: In this objective's precision.
+            strengths_B: Of each problem, in the same precision.
+            residuals_BRN: Where the derivatives are taken, as `residuals` gives it.
+        """
+        num_problems, num_rows, num_parameters = moves_BRP.shape
+        columns = num_problems * num_rows
+        outward = self._inputs.outward(moves_BRP.reshape(columns, num_parameters))
+        bent = torch.zeros_like(outward)
+        for start, inputs_CP in self._inputs.read(columns):
+            moves = (outward @ inputs_CP.T).view(num_problems, num_rows, -1)
+            residuals = residuals_BRN[..., start : start + len(inputs_CP)]
+            bent.addmm_(self.loss.bent_(moves, residuals, start).view(columns, -1), inputs_CP)
+        bent_BRP = self._inputs.inward(bent).view_as(moves_BRP) / len(self._inputs)
+        bent_BRP[..., :-1] += strengths_B[:, None, None] * moves_BRP[..., :-1]
+        return bent_BRP
