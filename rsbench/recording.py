@@ -17,6 +17,7 @@ from rsbench.assembly import Assembled
 from rsbench.cells import Cell
 from rsbench.data.fingerprints import Fingerprints
 from rsbench.data.loaders import views_per_item
+from rsbench.data.naming import maps_part
 from rsbench.data.refolding import folding_of
 from rsbench.digests import digest_bytes, digest_json, digest_lines
 from rsbench.gathering import FoldSets
@@ -185,8 +186,9 @@ def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
 def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar], content: str) -> str:
     """Digest all that decides the result: the same key is not run again.
 
-    Content, not names: the bytes of the media, the tensors of the network and its rounded outputs.
-    What must not move a score (device, batch, workers) is left out.
+    Content, not names: the bytes of the media, the tensors of the network and its rounded outputs
+    (its stage maps too, where the protocol reads them). What must not move a score (device, batch,
+    workers) is left out.
     """
     return digest_json(
         {
@@ -196,6 +198,7 @@ def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar], conten
             "backbone_source": cell.backbone.source_sha256,
             "weights": [cell.weights.name, assembled.weights.digest],
             "outputs": assembled.numeric_digest,
+            **maps_part(assembled.model, cell.protocol.spec.output),
             "lifting": assembled.model.lifting,
             "input": asdict(cell.input),
             "precision": cell.request.precision,

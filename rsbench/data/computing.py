@@ -24,6 +24,7 @@ from rsbench.data.loaders import (
     items_per_batch,
     views_per_item,
 )
+from rsbench.data.naming import maps_part
 from rsbench.data.outputs import Outputs, lay_out
 from rsbench.data.readings import reading_facts
 from rsbench.data.shards import Shard
@@ -37,9 +38,6 @@ seconds of computing 64 views on a CPU."""
 VIEWS_PER_SHARD_ON_A_GPU = 1024
 """The same where 64 views take less time than a fsync. Tokens, a hundred times as large, stay at
 the smaller number."""
-
-_OF_MAPS = ("stages", "tokens")
-"""Outputs that are made of stage maps, of which the digest of the features knows nothing."""
 
 _FORMAT = 2
 """Raised whenever this file, the loaders or the transforms would give other numbers."""
@@ -65,7 +63,7 @@ class Look:
         shared = {
             "format": _FORMAT,
             "model": self.model.digest,
-            **({"maps": self.model.maps_digest()} if self.output in _OF_MAPS else {}),
+            **maps_part(self.model, self.output),
             "output": self.output,
             "reading": reading_facts(self.reading),
             "precision": self.settings.precision,

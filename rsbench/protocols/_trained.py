@@ -240,6 +240,7 @@ def checkpoint_of(
     """
     from rsbench.atomic import write_atomically
     from rsbench.data.fingerprints import Fingerprints
+    from rsbench.data.naming import maps_part
     from rsbench.data.readings import reading_facts
     from rsbench.training.loop import Checkpoint
 
@@ -250,6 +251,7 @@ def checkpoint_of(
             "protocol": [protocol.name, protocol.version, dict(request.recipe)],
             "about": about,
             "model": request.model.digest,
+            **maps_part(request.model, protocol.output),
             "flip": request.flip,
             "seed": request.seed,
             "precision": request.settings.precision,
