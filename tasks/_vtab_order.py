@@ -21,8 +21,6 @@ from rsbench.errors import DataError
 Pool = Literal["train", "validation", "test"]
 """A split of TFDS, which VTAB's are cut from; its name salts the order."""
 
-VtabSplit = Literal["train800", "validation200", "test"]
-
 TRAIN, VALIDATION, TEST = "train800", "validation200", "test"
 
 NUM_SHOWN: Mapping[str, int] = MappingProxyType({TRAIN: 800, VALIDATION: 200})
