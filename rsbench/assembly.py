@@ -154,6 +154,7 @@ def assemble(
         feature_width=backbone.feature_width,
         lifting=lifting,
         digest=digest,
+        published_training=backbone.published_training or (lambda pixels: {}),
         maps_digest=cache(lambda: _digest_at(maps_digest, module, backbone.modality, input)),
     )
     return Assembled(

@@ -347,9 +347,13 @@ class BackboneModule(Interface):
     head: nn.Module | None
     """Classifier on the features, (N, D) -> (N, K) logits; None where none was asked for."""
 
-    # Two members are optional. `head_dropout`, a float: the probability that a new classifier does
-    # not see a feature in training. `inflation_notes(flat)`, a dict: which of the tensors that are
-    # copied from the image network's `flat` state are used otherwise here, and how.
+    # Three members are optional. `head_dropout`, a float: the probability that a new classifier
+    # does not see a feature in training. `set_regularisation(head_dropout=, stochastic_depth=,
+    # per=)`: sets that, and the probability that a residual block of the last stage ("stage": all
+    # of a stage alike, as the official codes) or the last block ("block": rising block by block) is
+    # skipped. `inflation_notes(flat)`, a dict: which of the tensors that are copied from the image
+    # network's `flat` state are used otherwise here, and how.
+    # A submodule with a true `spared_from_decay` decays only where norms and biases do.
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Map a normalised float batch, (N, C, H, W) or (N, C, T, H, W), to features (N, D)."""
@@ -389,6 +393,10 @@ class Backbone:
     its layout; raises `WeightsError`. None: files carry this network's own names."""
     flat: Backbone | None = None
     """Of a video network: the image network whose weights can be inflated into it."""
+    published_training: Callable[[int], Mapping[str, Scalar]] | None = None
+    """(side that is trained on in pixels) -> what its paper varies from size to size when it trains
+    the network, by the names of recipes: "dropout", "stochastic_depth", "randaugment_magnitude".
+    None: nothing is published."""
     requires: str = ""
     """The extra that has to be installed to build it: "timm"; empty for none."""
     title: str
@@ -491,6 +499,18 @@ class Extraction:
     """Part of it in which the network waited for views to be read."""
 
 
+class Ranks(NamedTuple):
+    """Which of the processes that train one network together this one is."""
+
+    rank: int
+    """From 0; 0 writes, counts and prints."""
+    size: int
+    """Two or more."""
+    group: Any = None
+    """PyTorch's process group of this one fit, so that a process that fails alone breaks this link
+    and no other; None: the default group. Any: a light module must not name a type of torch."""
+
+
 class Helpers(Interface):
     """Processes that compute shares of an extraction beside this one; see `rsbench.data.team`."""
 
@@ -533,10 +553,25 @@ class Settings:
     """Whose the outputs are, in words for whoever lists the cache: task, backbone, weights."""
     helpers: Helpers | None = None
     """Processes that extract with this one; None: it is alone."""
+    ranks: Ranks | None = None
+    """Set while a network that learns is fitted by several processes, all of which run the same
+    `Protocol.fit`; None: this one is alone."""
+    compile: bool = False
+    """Whether what trains goes through `torch.compile`."""
+    keep_checkpoints: int = 1
+    """Latest checkpoints of a training that stay on the disk, at least 1."""
+    checkpoint_seconds: float = 600.0
+    """Longest time between two checkpoints of a training; each epoch ends with one, unless that
+    takes a good part of the time."""
+    log_root: Path | None = None
+    """Folder for TensorBoard's event files of trainings; None writes none."""
     extracted: Callable[[Extraction], None] = lambda extraction: None
     """Called with what each extraction took."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     """Called as (stage, items done, items in all)."""
+    measured: Callable[[Mapping[str, float]], None] = lambda values: None
+    """Called now and then with what a training is at, for whoever is watching: "loss", "top1",
+    "learning_rate", "examples_per_second"."""
     say: Callable[[str], None] = lambda line: None
     """Called with a line that whoever is watching should read; lines may repeat."""
 
@@ -550,6 +585,11 @@ class Fitted:
     """One row a candidate: its settings, the held-out score, whether it was chosen."""
     chosen: Mapping[str, Scalar] = field(default_factory=dict)
     """Resolved values: the recipe says the rule, this what it came to here."""
+    curve: tuple[Mapping[str, Scalar], ...] = ()
+    """One row an epoch of a training: "epoch" from 1, "steps" in all, "train_loss", "train_top1",
+    "learning_rate", "seconds", and "held_out_top1" ("held_out_map" where items may have several
+    labels) where something is held out; shares in [0, 1]. Where several trainings are run,
+    "training" names each."""
     failures: tuple[Failure, ...] = ()
     """Training items that could not be read; left out of training and named."""
     remarks: tuple[Remark, ...] = ()
@@ -617,6 +657,8 @@ class Model:
     """How a network of another modality reads the task's items."""
     digest: str
     """Digest of weights, and of outputs on a fixed input: names this network in cache keys."""
+    published_training: Callable[[int], Mapping[str, Scalar]] = lambda pixels: {}
+    """(side trained on) -> what its paper says of training the network so: see `Backbone`."""
     maps_digest: Callable[[], str]
     """Gives the digest of the stage maps on a fixed input, which names the network beside the
     other where maps are kept. Computed when it is first asked for: most protocols never do."""
@@ -634,11 +676,14 @@ class Protocol:
     """Kinds of target it can give."""
     trains: bool
     """Whether it reads train data (and its digest enters the ruler)."""
-    selects_on: str
-    """What hyper-parameters are selected on: "held-out train", "nothing", ..."""
+    selects_on: str | Callable[[Mapping[str, Scalar]], str]
+    """What hyper-parameters are selected on: "held-out train", "nothing", ...; recipe -> that,
+    where the recipe decides. Ask `selects`."""
     trains_backbone: bool | Callable[[Mapping[str, Scalar]], bool] = False
     """Whether the network itself learns, or only what is put on top of it; recipe -> that, where
     the recipe decides. Ask `learns_backbone`."""
+    from_scratch: bool = False
+    """Whether it begins with random weights alone; with others a run is refused."""
     sampler: str = "mmaction2@1"
     """Clip sampler at test, and of frozen training clips, unless the task has its own."""
     cropper: str = "resizer@1"
@@ -662,6 +707,11 @@ class Protocol:
     check: Callable[[Mapping[str, Scalar]], object] = lambda recipe: None
     """recipe -> anything; raises `RsbenchError` where a value is out of its range. Asked when a run
     is planned, of the recipe that `fit` will be given."""
+    check_model: Callable[[Mapping[str, Scalar], Model, InputSpec], None] = (
+        lambda recipe, model, input: None
+    )
+    """Raises `RsbenchError` where a network, or the input that it is given, does not suit a recipe.
+    Asked when the network is built, by a dry run too, before any media are read."""
     fit: Callable[[FitRequest], Fitted]
     predict: Callable[[PredictRequest], Predictions]
     title: str
@@ -671,6 +721,11 @@ class Protocol:
         """Say whether the network itself learns under a recipe."""
         decided = self.trains_backbone
         return decided if isinstance(decided, bool) else decided(recipe)
+
+    def selects(self, recipe: Mapping[str, Scalar]) -> str:
+        """Say what hyper-parameters, or epochs, are selected on under a recipe."""
+        decided = self.selects_on
+        return decided if isinstance(decided, str) else decided(recipe)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
