@@ -38,7 +38,6 @@ from seeding import INPUTS, draw, draw_input, summarise
 from rsbench.weights.foreign import read_foreign
 
 HERE = Path(__file__).parent
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 AVERAGE = "/ExponentialMovingAverage"
 # Two builds of one library agree to rounding; anything else is another network.
 AGREEMENT = 1e-11
@@ -95,7 +94,7 @@ def record_garden(
 ) -> None:
     """Record a Model Garden network and its checkpoints."""
     network = build()
-    keys = _keys(network, recording.folder)
+    keys = networks.checkpoint_keys(network, recording.folder)
     layout = {key: tuple(variable.shape) for key, variable in keys.items()}
     right = {key: draw(key, shape) for key, shape in layout.items()}
     _fill(keys, right)
@@ -214,24 +213,6 @@ def main() -> int:
         return 1
     say("the official code gives the recorded numbers")
     return 0
-
-
-def _keys(network: networks.GardenNetwork, folder: Path) -> dict[str, tf.Variable]:
-    """Find the checkpoint key of each variable: number them, save them, look which is where."""
-    variables = network.model.variables
-    for number, variable in enumerate(variables):
-        variable.assign(tf.fill(variable.shape, tf.cast(number, variable.dtype)))
-    place = folder / "checkpoints" / "numbered"
-    place.mkdir(parents=True)
-    reader = tf.train.load_checkpoint(network.save_plain(place))
-    keys = {
-        key.removesuffix(VALUE): variables[int(reader.get_tensor(key).flat[0])]
-        for key in reader.get_variable_to_shape_map()
-        if key.endswith(VALUE)
-    }
-    assert len(keys) == len(variables)
-    shutil.rmtree(place)
-    return keys
 
 
 def _fill(variables: Mapping[str, tf.Variable], values: Tensors) -> None:

@@ -10,6 +10,7 @@ Only the environment of `requirements.txt` can import this file.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from official.vision import registry_imports  # noqa: F401 - importing it regist
 from official.vision.modeling import factory, factory_3d
 from tf_keras.api._v1.keras.__internal__.legacy import layers
 
+# What a TensorFlow 2 checkpoint appends to the key of a variable.
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 LEVELS = ("2", "3", "4", "5")
 BLOCKS = (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
@@ -161,6 +164,24 @@ def _with_trainer(
         return outputs | {"logits": model(as_input(batch), training=False).numpy()}
 
     return GardenNetwork(model, trainer, run)
+
+
+def checkpoint_keys(network: GardenNetwork, folder: Path) -> dict[str, tf.Variable]:
+    """Find the checkpoint key of each variable: number them, save them, look which is where."""
+    variables = network.model.variables
+    for number, variable in enumerate(variables):
+        variable.assign(tf.fill(variable.shape, tf.cast(number, variable.dtype)))
+    place = folder / "checkpoints" / "numbered"
+    place.mkdir(parents=True)
+    reader = tf.train.load_checkpoint(network.save_plain(place))
+    keys = {
+        key.removesuffix(VALUE): variables[int(reader.get_tensor(key).flat[0])]
+        for key in reader.get_variable_to_shape_map()
+        if key.endswith(VALUE)
+    }
+    assert len(keys) == len(variables)
+    shutil.rmtree(place)
+    return keys
 
 
 def keras_2d(height: int, width: int) -> tf_keras.Model:
