@@ -27,13 +27,15 @@ def inflation_notes(image: Architecture, video: Architecture) -> dict[str, str]:
         notes |= dict.fromkeys(shortcuts, "strides where the image network pools")
         if image.shortcut == "average_pool_throughout":
             notes["layer1.0.downsample"] = "sees what the image network pools first"
-    if video.stem_end != image.stem_end:
+    # A plain stem ends with a max pool in both.
+    if video.stem == "deep" and video.stem_end != image.stem_end:
         notes["maxpool"] = "a max pool is in its place"
     if video.self_gating:
         last = [f"layer{stage}.{blocks - 1}.gate" for stage, blocks in enumerate(video.blocks, 1)]
         notes |= dict.fromkeys(last, "not in the image network; halves its block at the start")
     if video.padding != image.padding:
-        notes |= dict.fromkeys(STRIDED, "pads behind (SAME), the image network on both sides")
+        strided = ("conv1", *STRIDED[1:]) if video.stem == "plain" else STRIDED
+        notes |= dict.fromkeys(strided, "pads behind (SAME), the image network on both sides")
     if image.mark:
         notes[image.mark] = "says whose the file is"
     if video.activation != image.activation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,29 +38,18 @@ class ResNetRS(nn.Module):
     """Map (N, 3, [T], H, W) to features (N, D); `head` maps those to logits. D is 2048 x width.
 
     Momentum of the running statistics stays PyTorch's 0.1. The official recipes use TensorFlow's 0,
-    that is the last batch's statistics, together with a moving average over weights and statistics:
-    both belong to a training recipe.
+    that is the last batch's statistics (PyTorch's 1.0), together with a moving average over weights
+    and statistics: both belong to a training recipe.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int | None) -> None:
         super().__init__()
-        dimensions = architecture.dimensions
-        stem_1, stem_2, stem_3 = (scaled(width, architecture) for width in STEM_WIDTHS)
-        frames, frame_stride = architecture.stem_frames, architecture.stem_frame_stride
-        self.conv1 = nn.Sequential(
-            _convolution(architecture, 3, stem_1, (frames, 3, 3), (frame_stride, 2, 2)),
-            _batch_norm(dimensions, stem_1),
-            _activation(architecture),
-            _convolution(architecture, stem_1, stem_2, (1, 3, 3)),
-            _batch_norm(dimensions, stem_2),
-            _activation(architecture),
-            _convolution(architecture, stem_2, stem_3, (1, 3, 3)),
-        )
-        self.bn1 = _batch_norm(dimensions, stem_3)
+        width_in = scaled(STEM_WIDTHS[-1], architecture)
+        self.conv1 = _stem_start(architecture)
+        self.bn1 = _batch_norm(architecture.dimensions, width_in)
         self.act1 = _activation(architecture)
         # Named as in timm, where it once was one.
-        self.maxpool = _stem_end(architecture, stem_3)
-        width_in = stem_3
+        self.maxpool = _stem_end(architecture, width_in)
         for index in range(len(STAGE_WIDTHS)):
             self.add_module(f"layer{index + 1}", _stage(architecture, index, width_in))
             width_in = EXPANSION * scaled(STAGE_WIDTHS[index], architecture)
@@ -100,22 +89,35 @@ class ResNetRS(nn.Module):
             found[f"c{level}"] = maps
         return found
 
-    def set_regularisation(self, *, head_dropout: float, stochastic_depth: float) -> None:
+    def set_regularisation(
+        self,
+        *,
+        head_dropout: float,
+        stochastic_depth: float,
+        per: Literal["stage", "block"] = "stage",
+    ) -> None:
         """Set what acts in training only; building sets what the architecture says.
 
         Args:
             head_dropout: Probability that the classifier does not see a feature. It stays readable
                 as `head_dropout` for whoever gives the network another classifier.
-            stochastic_depth: Probability that a block of the last stage is skipped; the official
-                codes give the four stages 2/5, 3/5, 4/5 and 5/5 of it.
+            stochastic_depth: Probability that the last block is skipped, in [0, 1).
+            per: How it rises to that: "stage", 2/5, 3/5, 4/5 and 5/5 of it for the blocks of the
+                four stages (the official codes); "block", in equal parts from none for the first
+                block of the network (timm).
         """
         self.head_dropout = head_dropout
         if isinstance(self.fc, Classifier):
             self.fc.dropout = head_dropout
-        for level, stage in enumerate(self._stages(), start=2):
-            for block in stage.children():
-                assert isinstance(block, Bottleneck)
-                block.skip_probability = stochastic_depth * level / 5
+        levels = [
+            (level, block)
+            for level, stage in enumerate(self._stages(), start=2)
+            for block in stage.children()
+        ]
+        for place, (level, block) in enumerate(levels):
+            assert isinstance(block, Bottleneck)
+            share = level / 5 if per == "stage" else place / (len(levels) - 1)
+            block.skip_probability = stochastic_depth * share
 
     def inflation_notes(self, flat: Mapping[str, Tensor]) -> dict[str, str]:
         """Say what an image network's weights meet here otherwise.
@@ -215,6 +217,9 @@ class Bottleneck(nn.Module):
 class SelfGating(nn.Module):
     """Weigh channels by a sigmoid of one 1x1x1 convolution of their averages (S3D-G)."""
 
+    # The official code builds this convolution alone without a regulariser.
+    spared_from_decay = True
+
     def __init__(self, dimensions: int, width: int) -> None:
         super().__init__()
         self.fc = _CONVOLUTIONS[dimensions](width, width, 1)
@@ -268,6 +273,17 @@ class SameConvolution3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C', T / stride, ...), rounded up."""
         return super().forward(pad_same(input, self.kernel_size, self.stride))
+
+
+class SameMaxPool2d(nn.MaxPool2d):
+    """A max pool with TensorFlow's SAME padding; kernel and stride are one number each."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, H / stride, W / stride), rounded up."""
+        assert isinstance(self.kernel_size, int)
+        assert isinstance(self.stride, int)
+        kernel, stride = (self.kernel_size,) * 2, (self.stride,) * 2
+        return F.max_pool2d(pad_same(input, kernel, stride, value=-math.inf), kernel, stride)
 
 
 class SameMaxPool3d(nn.MaxPool3d):
@@ -358,11 +374,32 @@ def _activation(architecture: Architecture) -> nn.Module:
     return nn.ReLU(inplace=True) if architecture.activation == "relu" else nn.SiLU()
 
 
+def _stem_start(architecture: Architecture) -> nn.Module:
+    """Give what halves the map first: three 3x3 convolutions, or the plain network's one of 7x7."""
+    dimensions = architecture.dimensions
+    stem_1, stem_2, stem_3 = (scaled(width, architecture) for width in STEM_WIDTHS)
+    frames, stride = architecture.stem_frames, (architecture.stem_frame_stride, 2, 2)
+    if architecture.stem == "plain":
+        return _convolution(architecture, 3, stem_3, (frames, 7, 7), stride)
+    return nn.Sequential(
+        _convolution(architecture, 3, stem_1, (frames, 3, 3), stride),
+        _batch_norm(dimensions, stem_1),
+        _activation(architecture),
+        _convolution(architecture, stem_1, stem_2, (1, 3, 3)),
+        _batch_norm(dimensions, stem_2),
+        _activation(architecture),
+        _convolution(architecture, stem_2, stem_3, (1, 3, 3)),
+    )
+
+
 def _stem_end(architecture: Architecture, width: int) -> nn.Module:
-    if architecture.stem_end == "max_pool":
-        assert architecture.dimensions == 3
+    if architecture.dimensions == 3 and architecture.stem_end == "max_pool":
         frame_stride = architecture.stem_pool_stride
         return SameMaxPool3d((STEM_POOL_FRAMES[frame_stride], 3, 3), (frame_stride, 2, 2))
+    if architecture.stem == "plain":
+        if architecture.padding == "same":
+            return SameMaxPool2d(3, 2)
+        return nn.MaxPool2d(3, 2, padding=1)
     return nn.Sequential(
         _convolution(architecture, width, width, (1, 3, 3), (1, 2, 2)),
         _batch_norm(architecture.dimensions, width),

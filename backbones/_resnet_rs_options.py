@@ -16,7 +16,7 @@ from rsbench.errors import RsbenchError
 if TYPE_CHECKING:
     from .resnet_rs import Architecture
 
-Value = float | int | tuple[int, ...]
+Value = float | int | str | tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +64,10 @@ OPTIONS = {
     "blocks": _four("blocks", range(1, 201), example="3-4-6-3"),
     "width": _number("width", 0.0625, 8),
     "squeeze_ratio": _number("squeeze_ratio", 0, 1),
+    "stem": _one_of("stem", {"deep": "deep", "plain": "plain"}),
+    "shortcut": Option(
+        field="shortcut", must_be="strided, or left out", read={"strided": "strided"}.get
+    ),
     "self_gating": _one_of("self_gating", {"true": True, "false": False}),
     "stem_pool_stride": _one_of("stem_pool_stride", {"1": 1, "2": 2}),
     "stage_frames": _four("stage_frames", range(1, 10, 2), example="1-1-3-3"),
@@ -74,6 +78,9 @@ OPTIONS = {
 
 VIDEO_ONLY = ("self_gating", "stem_pool_stride", "stage_frames")
 """Options that image networks do not have."""
+
+IMAGE_ONLY = ("shortcut",)
+"""Options that video networks do not have: their shortcuts are strided by themselves."""
 
 TRAINING_ONLY = ("stochastic_depth", "dropout")
 """Options that change nothing in evaluation, so that weights go on fitting."""
@@ -97,7 +104,8 @@ def read_options(
     Raises:
         RsbenchError: A key is unknown or a value out of its range.
     """
-    known = [key for key in OPTIONS if architecture.dimensions == 3 or key not in VIDEO_ONLY]
+    absent = VIDEO_ONLY if architecture.dimensions == 2 else IMAGE_ONLY
+    known = [key for key in OPTIONS if key not in absent]
     changes: dict[str, Value] = {}
     for key, text in typed.items():
         if key == "depth":

@@ -37,7 +37,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rsbench.specs import Backbone, InputSpec, Weights, WeightsFormat
+from rsbench.specs import Backbone, InputSpec, Scalar, Weights, WeightsFormat
 
 from ._resnet_rs_options import TRAINING_ONLY, read_options, words_for
 from ._resnet_rs_weights import weights_2d, weights_garden
@@ -62,10 +62,14 @@ class Architecture:
     """Of strided convolutions: k // 2 on both sides, or TensorFlow's SAME, which puts the odd one
     behind. With stride 1 they are equal."""
     stem_end: Literal["convolution", "max_pool"]
-    """What halves the map a second time, at the end of the stem."""
+    """What halves the map a second time, at the end of a deep stem; of a plain one it is always a
+    3x3 max pool."""
     shortcut: Literal["average_pool", "average_pool_throughout", "strided"]
     """How a shortcut shrinks: by a 2x2 average pool before its 1x1 convolution (ResNet-D), with
     such a pool in stage 2 as well, where it has stride 1, or by the convolution's own stride."""
+    stem: Literal["deep", "plain"] = "deep"
+    """What the stem begins with: three 3x3 convolutions (ResNet-D), or the one 7x7 convolution of
+    ResNet as it was before."""
     self_gating: bool
     """Whether the last block of each stage gates its channels, before squeeze-and-excitation."""
     zero_last_gamma: bool
@@ -184,6 +188,12 @@ PUBLISHED_ROWS = (
     PublishedRow(350, 320, 84.2, 15, 0.4, 0.1),
     PublishedRow(420, 320, 84.4, 15, 0.4, 0.1),
 )
+
+# k400_resnet3drs_50_tpu.yaml, which says it for all depths. RandAugment is not used on clips.
+PUBLISHED_3D: Mapping[str, Scalar] = {
+    "dropout": GARDEN_3D.head_dropout,
+    "stochastic_depth": GARDEN_3D.stochastic_depth,
+}
 
 # Trainable parameters with 1000 classes. The TPU code, the Model Garden and timm agree; 300 and 400
 # are counted from timm's ResNet of these blocks.
@@ -359,10 +369,41 @@ def _backbone(family: Family, architecture: Architecture) -> Backbone:
         vary=partial(_vary, family, architecture, name),
         rename=partial(family.rename, architecture),
         flat=_flat(family.flat, architecture) if family.flat is not None else None,
+        published_training=_published_training(architecture),
         title=f"{family.title}-{depth}{options}",
         licence="Apache-2.0",
         citation=family.citation,
     )
+
+
+def _published_training(
+    architecture: Architecture,
+) -> Callable[[int], Mapping[str, Scalar]] | None:
+    """Give what is published of training a network; None where nothing is of its depth or width.
+
+    Stem, shortcut and squeeze do not count: the paper's additive study puts them in last.
+    """
+    if architecture.width != 1:
+        return None
+    if architecture.dimensions == 3:
+        return _published_3d
+    rows = tuple(row for row in PUBLISHED_ROWS if BLOCKS[row.depth] == architecture.blocks)
+    return partial(_published_2d, rows) if rows else None
+
+
+def _published_2d(rows: tuple[PublishedRow, ...], pixels: int) -> Mapping[str, Scalar]:
+    """Give the regularisation of the published size nearest to this one, of two the smaller."""
+    row = min(rows, key=lambda row: (abs(row.pixels - pixels), row.pixels))
+    return {
+        "dropout": row.dropout,
+        "stochastic_depth": row.stochastic_depth,
+        "randaugment_magnitude": row.randaugment,
+    }
+
+
+def _published_3d(pixels: int) -> Mapping[str, Scalar]:
+    del pixels
+    return PUBLISHED_3D
 
 
 def _vary(
@@ -381,6 +422,7 @@ def _flat(family: Family, architecture: Architecture) -> Backbone:
             blocks=architecture.blocks,
             width=architecture.width,
             squeeze_ratio=architecture.squeeze_ratio,
+            stem=architecture.stem,
         ),
     )
 
