@@ -19,8 +19,8 @@ from small_world import (
 )
 
 from rsbench.data import loaders
-from rsbench.errors import DataError, MediaError, RunError, UnknownNameError
-from rsbench.media.augment import Augmentation
+from rsbench.errors import DataError, MediaError, RsbenchError, RunError, UnknownNameError
+from rsbench.media.augment import Augmentation, distorted
 from rsbench.media.image import write_image
 from rsbench.media.video import read_all_frames, write_video
 from rsbench.specs import Item, MediaFacts, Reading
@@ -209,7 +209,7 @@ def test_reading_leaves_the_global_generator_alone(tmp_path: Path) -> None:
     items = list(pictures(4)[0])
 
     _read_all(items, image_reading(), settings(tmp_path, num_workers=2))
-    loaders.read_training_view(items[0], image_reading(), Augmentation(), seed=1)
+    loaders.read_training_item(items[0], image_reading(), Augmentation(), seed=1)
 
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -312,7 +312,7 @@ def test_training_views_follow_from_their_seed() -> None:
     item = Item(id="a", source=_columns(3 * PIXELS))
 
     first, again, other = (
-        loaders.read_training_view(item, image_reading(), Augmentation(), seed=seed)
+        loaders.read_training_item(item, image_reading(), Augmentation(), seed=seed).views
         for seed in (5, 5, 6)
     )
 
@@ -326,9 +326,42 @@ def test_one_crop_and_one_mirror_hold_for_all_frames_of_a_clip() -> None:
     item = Item(id="a", source=still)
 
     for seed in range(10):
-        clip = loaders.read_training_view(item, video_reading(), Augmentation(), seed=seed)
+        clip = loaders.read_training_item(item, video_reading(), Augmentation(), seed=seed).views
         assert clip.shape == (3, 4, PIXELS, PIXELS)
         assert all(torch.equal(clip[:, 0], clip[:, step]) for step in range(4))
+
+
+@pytest.mark.parametrize("reading", [image_reading(), video_reading()], ids=["image", "video"])
+def test_training_views_are_distorted_alike_in_all_frames_after_the_crop(reading: Reading) -> None:
+    still = np.repeat(_columns(3 * PIXELS)[None], 6, axis=0)
+    item = Item(id="a", source=still[0] if reading.modality == "image" else still)
+    kind = Augmentation(
+        colour_jitter=0.4, randaugment_layers=2, randaugment_magnitude=10.0, random_erasing=0.5
+    )
+    num_changed = 0
+    for seed in range(10):
+        cropped = loaders.read_training_item(item, reading, Augmentation(), seed=seed).views
+        view = loaders.read_training_item(item, reading, kind, seed=seed).views
+        assert torch.equal(view, distorted(cropped, reading.input, kind, seed=seed))
+        assert view.is_contiguous()
+        num_changed += not torch.equal(view, cropped)
+        if view.ndim == 4:
+            assert all(torch.equal(view[:, 0], view[:, step]) for step in range(4))
+    assert num_changed > 5
+
+
+def test_an_augmentation_out_of_range_stops_the_run(tmp_path: Path) -> None:
+    read = loaders.training_batches(
+        list(pictures(2)[0]),
+        image_reading(),
+        settings(tmp_path),
+        plan=[[0, 1]],
+        augmentation=Augmentation(randaugment_layers=1, randaugment_magnitude=31.0),
+        seed=1,
+        epoch=0,
+    )
+    with pytest.raises(RsbenchError, match="randaugment_magnitude must be between 0 and 30"):
+        list(read)
 
 
 def test_an_epoch_of_training_views_does_not_depend_on_workers(tmp_path: Path) -> None:
@@ -351,3 +384,27 @@ def test_an_epoch_of_training_views_does_not_depend_on_workers(tmp_path: Path) -
 
     assert torch.equal(epoch(0, 0), epoch(2, 0))
     assert not torch.equal(epoch(0, 0), epoch(0, 1))
+
+
+def test_rows_beyond_the_items_are_these_again_in_the_epochs_after(tmp_path: Path) -> None:
+    items = [*pictures(4)[0], broken_item()]
+
+    def read(plan: list[list[int]], epoch: int) -> list[loaders.Batch]:
+        batches = loaders.training_batches(
+            items,
+            image_reading(),
+            settings(tmp_path),
+            plan=plan,
+            augmentation=Augmentation(smallest_crop=0.1),
+            seed=1,
+            epoch=epoch,
+        )
+        return list(batches)
+
+    (both,) = read([[1, 4, 5 + 1, 5 + 4, 10 + 3]], epoch=2)
+
+    assert both.rows == (1, 1, 3)
+    assert [failure.row for failure in both.failures] == [4, 4]
+    expected = [read([[row]], epoch=epoch)[0].views[0] for row, epoch in ((1, 2), (1, 3), (3, 4))]
+    assert torch.equal(torch.as_tensor(both.views), torch.stack(expected))
+    assert not torch.equal(expected[0], expected[1])

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import video_reading
 
-from rsbench.data.loaders import read_training_view
+from rsbench.data.loaders import read_training_item
 from rsbench.errors import RsbenchError, UnknownNameError
 from rsbench.media.augment import Augmentation
 from rsbench.media.random_sampling import (
@@ -293,7 +293,9 @@ def test_a_training_view_shows_the_frames_of_its_sampler(sampler: str) -> None:
     reading = replace(video_reading(), clip=clip)
 
     for seed in range(20):
-        view_CTHW = read_training_view(item, reading, Augmentation(clip_sampler=sampler), seed=seed)
+        view_CTHW = read_training_item(
+            item, reading, Augmentation(clip_sampler=sampler), seed=seed
+        ).views
         wanted = sample_random_clip(sampler, num_frames=60, clip=clip, fps=30.0, seed=seed)
         assert (view_CTHW[0, :, 0, 0] // 4).tolist() == wanted[0].tolist()
 
@@ -304,7 +306,7 @@ def test_the_crop_of_a_training_view_does_not_depend_on_the_frames_that_are_draw
     item = Item(id="a", source=np.repeat(picture, 40, axis=0))
 
     views = [
-        read_training_view(item, video_reading(), Augmentation(clip_sampler=name), seed=3)
+        read_training_item(item, video_reading(), Augmentation(clip_sampler=name), seed=3).views
         for name in RANDOM_SAMPLERS
     ]
 

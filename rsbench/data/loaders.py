@@ -9,7 +9,6 @@ H height, W width.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -24,6 +23,7 @@ from rsbench.data.clip_cache import CachedViews
 from rsbench.data.quarantine import Quarantine
 from rsbench.data.readings import reading_facts
 from rsbench.data.remembered import Remembered, remember
+from rsbench.data.workers import prepare_worker, signals_held
 from rsbench.digests import digest_json
 from rsbench.errors import DataError, MediaError, RsbenchError, RunError
 from rsbench.media import augment, image, sampling, transforms, video
@@ -129,13 +129,6 @@ def read_item(item: Item, reading: Reading, *, index_file: Path | None = None) -
     )
 
 
-def read_training_view(
-    item: Item, reading: Reading, augmentation: Augmentation, *, seed: int
-) -> torch.Tensor:
-    """Give the view of `read_training_item` alone."""
-    return read_training_item(item, reading, augmentation, seed=seed).views
-
-
 def read_training_item(
     item: Item,
     reading: Reading,
@@ -144,7 +137,7 @@ def read_training_item(
     seed: int,
     index_file: Path | None = None,
 ) -> ItemViews:
-    """Read one random view of one item: a random clip and a random crop, alike in its frames.
+    """Read one random view of one item: a random clip, cropped and distorted alike in its frames.
 
     Args:
         item: The example; its target is not looked at.
@@ -160,6 +153,7 @@ def read_training_item(
     Raises:
         MediaError: The file or array is not the image or video it must be.
         DataError: Items of this modality need a reader of the task's own, and there is none.
+        RsbenchError: The augmentation is out of range.
     """
     if reading.read is not None or reading.modality == "volume":
         found = read_item(item, reading)
@@ -171,14 +165,13 @@ def read_training_item(
     )
     if reading.modality == "image":
         pixels_HWC = _image_pixels(item)
-        picture_HWC = torch.from_numpy(crop(pixels_HWC))
-        return ItemViews(
-            picture_HWC.permute(2, 0, 1).contiguous(), _still_facts(*pixels_HWC.shape[:2])
-        )
+        picture_CHW = torch.from_numpy(crop(pixels_HWC)).permute(2, 0, 1)
+        view = augment.distorted(picture_CHW, reading.input, augmentation, seed=seed)
+        return ItemViews(view.contiguous(), _still_facts(*pixels_HWC.shape[:2]))
     choose = random_chooser(augmentation.clip_sampler, clip=reading.clip, seed=seed)
     frames, facts = _read_clips(item, choose, crop, index_file)
-    clip_THWC = torch.from_numpy(frames[0])
-    return ItemViews(clip_THWC.permute(3, 0, 1, 2).contiguous(), facts)
+    clip_CTHW = torch.from_numpy(frames[0]).permute(3, 0, 1, 2).contiguous()
+    return ItemViews(augment.distorted(clip_CTHW, reading.input, augmentation, seed=seed), facts)
 
 
 def items_per_batch(reading: Reading, settings: Settings) -> int:
@@ -244,7 +237,9 @@ def training_batches(
         items: The examples.
         reading: Frames a clip and size of the input.
         settings: Workers and device; its batch size is not looked at.
-        plan: Rows of each batch.
+        plan: Rows of each batch. Rows go on beyond the items: with N items, row N + n is item n
+            again, in the epoch after, so that one call may read batches of several short epochs.
+            What is given back names items by their own row.
         augmentation: How far views may differ from the items.
         seed: Of the run, at least 0.
         epoch: At least 0.
@@ -258,7 +253,7 @@ def training_batches(
         RsbenchError: The reading itself is at fault, whatever the item.
     """
     if lookup is None:
-        rows = sorted({row for batch in plan for row in batch})
+        rows = sorted({row % len(items) for batch in plan for row in batch})
         lookup = Lookup(items, reading, settings, rows=rows, is_random=True)
     read = partial(
         _training_view,
@@ -291,15 +286,20 @@ def dead_workers_named() -> Iterator[None]:
 class _Rows(Dataset[_Reading]):
     """Items by row, each read when asked for; reading never raises."""
 
-    def __init__(self, read: Callable[[int], ItemViews], known: Mapping[int, str]) -> None:
+    def __init__(
+        self, read: Callable[[int], ItemViews], known: Mapping[int, str], *, num_items: int
+    ) -> None:
         self._read = read
         self._known = known
+        self._num_items = num_items
 
-    def __getitem__(self, row: int) -> _Reading:
+    def __getitem__(self, planned: int) -> _Reading:
+        # Rows beyond the items are these again, in later epochs.
+        row = planned % self._num_items
         if row in self._known:
             return _Reading(row, failure=ReadFailure(row, self._known[row], lasting=True))
         try:
-            views, facts = self._read(row)
+            views, facts = self._read(planned)
             return _Reading(row, views=views, facts=facts)
         except MediaError as error:
             return _Reading(row, failure=ReadFailure(row, _one_line(error), lasting=True))
@@ -386,12 +386,14 @@ def _test_views(found: Remembered, reading: Reading, row: int) -> ItemViews:
 def _training_view(
     found: Remembered,
     reading: Reading,
-    row: int,
+    planned: int,
     *,
     augmentation: Augmentation,
     seed_and_epoch: tuple[int, int],
 ) -> ItemViews:
-    seed = int(np.random.SeedSequence([*seed_and_epoch, row]).generate_state(1)[0])
+    epochs_later, row = divmod(planned, len(found.items))
+    words = [seed_and_epoch[0], seed_and_epoch[1] + epochs_later, row]
+    seed = int(np.random.SeedSequence(words).generate_state(1)[0])
     return _indexed(
         found,
         row,
@@ -428,31 +430,24 @@ def _read(
     lookup: Lookup,
 ) -> Iterator[Batch]:
     loader = DataLoader(
-        _Rows(read, lookup.found.known.reasons),
+        _Rows(read, lookup.found.known.reasons, num_items=len(lookup.found.items)),
         batch_sampler=cast("Sequence[list[int]]", plan),
         num_workers=min(settings.num_workers, len(plan)),
         collate_fn=_collate,
         pin_memory=torch.device(settings.device).type == "cuda",
-        worker_init_fn=_leave_shared_memory_alone,
+        worker_init_fn=prepare_worker,
         # Its own generator: otherwise a loader draws from the global one, and what follows in this
         # process would depend on how often data was read.
         generator=torch.Generator(),
     )
     with dead_workers_named():
-        for rows, views, failures, facts, fault in loader:
+        with signals_held():
+            readings = iter(loader)
+        for rows, views, failures, facts, fault in readings:
             if fault is not None:
                 raise fault
             lookup.note(failures)
             yield Batch(tuple(rows), views, tuple(failures), tuple(facts))
-
-
-def _leave_shared_memory_alone(worker: int) -> None:
-    """Keep a worker's garbage collector off what it was forked with.
-
-    It writes to every object that it looks at, and each page written to is copied.
-    """
-    del worker
-    gc.freeze()
 
 
 def _collate(

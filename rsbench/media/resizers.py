@@ -167,6 +167,18 @@ def _resizes_first(input: InputSpec) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
+def refuse_sliver(height: int, width: int) -> None:
+    """Refuse a frame whose longer side would fill the memory where the shorter one is resized.
+
+    Raises:
+        MediaError: It is more than `MAX_ASPECT` times as long as wide, or empty.
+    """
+    if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
+        raise MediaError(
+            f"a frame must be at most {MAX_ASPECT} times as long as wide, was {width} x {height}"
+        )
+
+
 def crops_of(
     height: int, width: int, input: InputSpec, num_crops: int, cropper: str = DEFAULT_CROPPER
 ) -> tuple[Crop, ...]:
@@ -190,10 +202,7 @@ def crops_of(
     """
     check_resizer(input)
     check_cropper(cropper, num_crops)
-    if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
-        raise MediaError(
-            f"a frame must be at most {MAX_ASPECT} times as long as wide, was {width} x {height}"
-        )
+    refuse_sliver(height, width)
     if _resizes_first(input):
         height, width = resized_size(height, width, input)
         exact_side = np.float32(input.pixels)
