@@ -6,18 +6,17 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
+from rsbench import fits
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
-from rsbench.data import sharing
-from rsbench.data.sharing import Ready
 from rsbench.data.team import Team
 from rsbench.errors import LeakError, RunError
 from rsbench.findings import failure_in_words
+from rsbench.fits import Assistant
 from rsbench.gathering import FoldSets
 from rsbench.predicting import predict_checked
 from rsbench.recording import (
@@ -33,7 +32,7 @@ from rsbench.recording import (
 )
 from rsbench.records import store
 from rsbench.records.schema import RunRecord
-from rsbench.specs import Extraction, FitRequest, Fitted, PredictRequest, Settings
+from rsbench.specs import Extraction, Fitted, PredictRequest, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +62,13 @@ def run_cell(cell: Cell) -> Finished:
     """Run a prepared cell; raises as `run` does."""
     request = cell.request
     started = time.perf_counter()
+    fits.use_device(request)
     if request.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(request.device)
     assembled = assemble_cell(cell)
     content = content_of(cell)
     ruler = ruler_of(cell, content)
-    key = key_of(cell, assembled, ruler, content)
+    key = key_of(cell, assembled, ruler, content, num_processes=request.num_processes)
     keeps_all = keeps_views(cell)
     finished = None if request.again else store.find(request.results, key, all_views=keeps_all)
     if finished is not None:
@@ -94,38 +94,20 @@ def run_cell(cell: Cell) -> Finished:
 
 
 def assist(requests: Sequence[RunRequest], team: Team) -> None:
-    """Help the lead of a team to extract, cell by cell, until it has no more to do.
+    """Help the lead of a team, cell by cell, until it has no more to do.
 
-    A helper writes no record and prints nothing. It prepares a cell when the first order of it
-    comes: samples and weights are on the disk then.
+    A helper writes no record and prints nothing.
 
     Args:
         requests: The cells of the grid, as the lead has them.
         team: All processes; this one is not the lead.
+
+    Raises:
+        RunError: A process has ended.
     """
-    ready: dict[int, Ready] = {}
-
-    def prepared(number: int) -> Ready:
-        if number not in ready:
-            ready.clear()
-            cell = prepare(requests[number])
-            sets = [
-                each
-                for fold in cell.gathered.folds
-                for each in (fold.train, fold.validation, fold.test)
-                if each is not None
-            ]
-            ready[number] = Ready(
-                model=assemble_cell(cell).model,
-                pools=list({id(each.pool): each.pool for each in sets}.values()),
-                read=cell.task.read,
-                settings=settings_of(requests[number], key=""),
-            )
-        return ready[number]
-
+    assistant = Assistant(requests, team)
     while (message := team.hear()) is not None:
-        number, order = message
-        sharing.assist(order, partial(prepared, number), team)
+        assistant.obey(*message)
 
 
 def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settings) -> FoldOutcome:
@@ -138,24 +120,13 @@ def _run_fold(cell: Cell, assembled: Assembled, fold: FoldSets, settings: Settin
     extractions: list[Extraction] = []
     settings = replace(settings, work_root=work, extracted=extractions.append)
     started = time.perf_counter()
-    fitted = protocol.fit(
-        FitRequest(
-            model=assembled.model,
-            train=fold.train,
-            validation=fold.validation,
-            target=cell.task.target,
-            recipe=cell.recipe,
-            reading=cell.fit_reading,
-            flip=cell.task.sample.flip if cell.sample else cell.task.flip,
-            seed=cell.request.seed,
-            settings=settings,
-            allowed_test=replace(fold.test, targets=fold.test_targets)
-            if cell.request.allow_test_selection
-            else None,
-        )
-    )
+    fitted = fits.fitted(cell, assembled, fold, settings)
     _check_selection(cell, fitted)
     fitted_at = time.perf_counter()
+    helpers = cell.request.helpers
+    if helpers is not None:
+        model = fits.network_after(cell, assembled, fitted)
+        settings = replace(settings, helpers=replace(helpers, model=model))
     predictions = predict_checked(
         protocol,
         PredictRequest(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,18 +15,16 @@ import numpy as np
 import pytest
 import torch
 from small_world import Quarters, broken_item, image_reading, model, pictures, settings
+from team_world import Ended, command, forked, in_processes
 
 from rsbench.data import computing, sharing
 from rsbench.data.features import Extracted, extract
 from rsbench.data.sharing import Ready
-from rsbench.data.team import Helpers, Team, joined, local_rank
+from rsbench.data.team import Helpers, Team, joined
 from rsbench.errors import RunError
 from rsbench.media.image import write_image
 from rsbench.records import store
 from rsbench.specs import Item
-
-Outcome = tuple[str, Any]
-"""("ok", what a process gave) or the type and words of what it raised."""
 
 ITEMS = (*pictures(30)[0], broken_item())
 
@@ -41,45 +37,6 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(computing, "VIEWS_PER_SHARD", 4)
     yield
     torch.set_num_threads(before)
-
-
-def in_processes(
-    folder: Path, size: int, work: Callable[[Team], Any], *, killed: int | None = None
-) -> list[Outcome]:
-    """Run some work in each process of a team that meets in a file; give what came of each.
-
-    One of them may be expected to be killed by signal 9; nothing comes of it.
-    """
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def one(rank: int) -> None:
-        told = {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(size),
-            "RENDEZVOUS": f"file://{folder / 'rendezvous'}",
-        }
-        try:
-            with joined(told) as team:
-                assert team is not None
-                outcome: Outcome = ("ok", work(team))
-        except RunError as error:
-            outcome = ("RunError", str(error))
-        except Exception as error:
-            outcome = (type(error).__name__, str(error))
-        queue.put((rank, outcome))
-
-    children = [context.Process(target=one, args=(rank,)) for rank in range(size)]
-    for child in children:
-        child.start()
-    left = [rank for rank in range(size) if rank != killed]
-    outcomes = dict(queue.get() for _ in left)
-    for child in children:
-        child.join(60)
-    expected = [-signal.SIGKILL if rank == killed else 0 for rank in range(size)]
-    assert [child.exitcode for child in children] == expected
-    return [outcomes[rank] for rank in left]
 
 
 def extract_together(
@@ -257,22 +214,20 @@ def test_a_helper_whose_numbers_would_differ_takes_no_part(tmp_path: Path, diffe
     assert helper == ("ok", 0)
 
 
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, None),
-        ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
-        ({"WORLD_SIZE": "8"}, None),  # a scheduler's, without torchrun
-        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, 1),
-    ],
-)
-def test_a_process_is_alone_unless_torchrun_says_otherwise(
-    environment: dict[str, str], rank: int | None
-) -> None:
-    assert local_rank(environment) == rank
-    if rank is None:
-        with joined(environment) as team:
-            assert team is None
+def test_processes_that_wait_for_ever_fail_the_test_and_are_ended(tmp_path: Path) -> None:
+    def work(team: Team) -> None:
+        (tmp_path / str(os.getpid())).touch()
+        if team.rank == 0:
+            team.hear()
+        time.sleep(600)
+
+    with pytest.raises(pytest.fail.Exception, match=r"\[0, 1\] of 2 did not end in 3 seconds"):
+        in_processes(tmp_path / "meeting", 2, work, seconds=3)
+    pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal()]
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_processes_that_do_not_find_each_other_say_so(tmp_path: Path) -> None:
@@ -330,44 +285,36 @@ def test_torchrun_of_the_command_line_leaves_one_record_with_the_bytes_of_one_pr
             pixels = noise.normal(110 + 12 * (row % 2), 50, (16, 16, 3))
             write_image(path, pixels.clip(0, 255).astype(np.uint8))
     (tmp_path / "watched.py").write_text(NETWORK)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RSBENCH_")}
 
-    def start(rank: int, size: int) -> subprocess.Popen[str]:
+    def start(rank: int, size: int) -> Ended:
         seen = tmp_path / f"seen of {size}"
         seen.mkdir(exist_ok=True)
         told = {
-            "OMP_NUM_THREADS": "1",
             "RSBENCH_CACHE": str(tmp_path / f"cache of {size}"),
             "SEEN": str(seen),
             "RANK": str(rank),
             "WORLD_SIZE": str(size),
             "RENDEZVOUS": f"file://{tmp_path / 'rendezvous'}",
         }
-        command = [
-            *(sys.executable, "-m", "rsbench", "run", "--task", "folder"),
+        words = [
+            *("run", "--task", "folder"),
             *("--data", str(tmp_path / "data"), "--backbone", f"{tmp_path / 'watched.py'}:build"),
             *("--protocol", protocol, "--device", "cpu"),
             *(word for change in changes for word in ("--set", change)),
             *("--results", str(tmp_path / f"results of {size}")),
         ]
-        return subprocess.Popen(
-            command,
-            env={**kept, **told},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return command(words, told)
 
-    processes = [start(0, 1), start(0, 2), start(1, 2)]
-    said = [process.communicate(timeout=120) for process in processes]
+    works = [partial(start, 0, 1), partial(start, 0, 2), partial(start, 1, 2)]
+    ended, _ = forked(works, seconds=120)
 
-    assert [process.returncode for process in processes] == [0, 0, 0], said
-    assert said[2] == ("", "")
+    assert [each.code for each in ended] == [0, 0, 0], ended
+    assert ended[2][1:3] == ("", "")
     seen = [[path.name for path in (tmp_path / f"seen of {n}").iterdir()] for n in (1, 2)]
     trained_in = [[name for name in names if name.startswith("trained")] for names in seen]
     # The lead alone trains, and writes checkpoints.
     assert [len(names) for names in trained_in] == [num_training] * 2
-    assert trained_in[1] == [f"trained in {processes[1].pid}"] * num_training
+    assert trained_in[1] == [f"trained in {ended[1].pid}"] * num_training
     assert [len(names) - num_training for names in seen] == [1, 2]
     (one,), (two,) = (store.read_all(tmp_path / f"results of {n}").records for n in (1, 2))
     # Predictions, head and view scores, by their digests.

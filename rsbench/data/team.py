@@ -1,4 +1,4 @@
-"""Processes that work as one, as torchrun starts them: the first one decides, the others help.
+"""Processes that work as one: the first one decides, the others help.
 
     torchrun --nproc-per-node 4 -m rsbench run --task imagenet1k --backbone resnet_rs_50
 
@@ -6,7 +6,8 @@ The first process, the lead, is an ordinary run. Whenever it has work that can b
 an order; every process then computes its share, piece by piece, and after each piece the lead
 collects what all have made. So the lead alone writes, counts and prints, and a result does not
 depend on how many helpers there were. Between orders the helpers wait: what is not divided (fitting
-a probe, training) is the lead's alone.
+a probe) is the lead's alone. A network that learns is fitted by all of them at once, which talk
+with each other meanwhile as equals (`Team.together`).
 
 Messages are Python objects between processes of one run, over gloo, for GPUs too: what crosses is
 small beside what was computed. A process that was killed breaks the link to the others, which end
@@ -16,22 +17,28 @@ then, each with one line: what has been written by then stays.
 from __future__ import annotations
 
 import datetime
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as distributed
 
+from rsbench.data.launching import launch_of
 from rsbench.errors import RsbenchError, RunError
+from rsbench.specs import Ranks
+
+Result = TypeVar("Result")
 
 _LEAD = 0
 _LONGEST_WAIT = datetime.timedelta(days=30)
 """Helpers wait while the lead fits; torchrun ends them when it dies."""
 
 
-class _LinkError(RunError):
+class BrokenLinkError(RunError):
     """A process has ended in the middle of a run, and no word reaches the others any more."""
 
 
@@ -89,7 +96,7 @@ class Team:
             # Whatever stopped the lead, the helpers are at their next piece and wait for a word.
             # What stopped it is what is told, even if none of them is there to hear this.
             if num_asked < num_rounds:
-                with suppress(_LinkError):
+                with suppress(BrokenLinkError):
                     self._collect(None)
                     _broadcast(True)
 
@@ -114,12 +121,72 @@ class Team:
             # Anything may go wrong in a task's own reader or on a device, and all of it must reach
             # the lead, which would wait for ever.
             except Exception as error:
-                words = " ".join(str(error).split())
-                known = isinstance(error, RsbenchError)
-                piece = _Fault(reason=words if known else f"{type(error).__name__}: {words}")
+                piece = _Fault(reason=_in_words(error))
             self._collect(piece)
             if _broadcast(None):
                 return
+
+    def together(
+        self, work: Callable[[Ranks], Result], prepared: Exception | None = None
+    ) -> Result:
+        """Do one piece of work in all processes at once, over a link of its own.
+
+        Every process calls it. It begins when all are there, and ends in all of them: a process
+        that fails leaves the link, at which the others stop waiting for it, and the team remains.
+
+        Args:
+            work: Done here; the others do the same beside it.
+            prepared: What went wrong in this process when it made ready; nothing is begun then.
+
+        Returns:
+            What it came to here.
+
+        Raises:
+            Exception: What went wrong here.
+            RunError: Something went wrong in another process alone, or one has ended.
+        """
+        verdict = self._agree(prepared)
+        if verdict is not None:
+            raise verdict
+        fault: Exception | None = None
+        with _over_the_link():
+            group = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+        try:
+            result = work(Ranks(rank=self.rank, size=self.size, group=group))
+        # As in `help`: all must reach the others.
+        except Exception as error:
+            fault = error
+            _forget_frames(error)
+        distributed.destroy_process_group(group)
+        del group
+        verdict = self._agree(fault)
+        if verdict is not None:
+            raise verdict
+        return result
+
+    def _agree(self, fault: Exception | None) -> Exception | None:
+        """Tell the others what went wrong here, and give what this process has to say of it all.
+
+        That is its own fault, if it has one that is not another's doing; else the first of others.
+        """
+        told: list[str | None] = [None] * self.size
+        own = None if fault is None else "" if _is_broken_link(fault) else _in_words(fault)
+        try:
+            with _over_the_link():
+                distributed.all_gather_object(told, own)
+        except BrokenLinkError as error:
+            # NCCL ends the processes that waited on a GPU for this one: why, only this one knows.
+            if own:
+                raise BrokenLinkError(f"{own.removesuffix('.')}. {_ENDED}") from fault
+            raise error
+        if own:
+            return fault
+        for rank, words in enumerate(told):
+            if words:
+                return RunError(f"Process {rank + 1} of {self.size} failed: {words}")
+        if all(words is None for words in told):
+            return None
+        return RunError("The link between the processes of this run broke; start it again.")
 
     def hear(self) -> Any:  # noqa: ANN401 - whatever the lead sends
         """Wait for the lead's next order; None when there will be no more.
@@ -131,7 +198,7 @@ class Team:
 
     def dismiss(self) -> None:
         """Tell the helpers that there will be no more orders; one that has ended needs no word."""
-        with suppress(_LinkError):
+        with suppress(BrokenLinkError):
             _broadcast(None)
 
     def _collect(self, piece: object) -> list[Any]:
@@ -166,6 +233,14 @@ class Helpers:
         """Send an order of this cell; see `Team.lead`."""
         return self.team.lead((self.cell, order), own, num_rounds=num_rounds)
 
+    def order(self, order: object) -> None:
+        """Send an order of this cell that all do together; see `Team.together`.
+
+        Raises:
+            RunError: A process has ended.
+        """
+        _broadcast((self.cell, order))
+
 
 def _broadcast(message: object) -> Any:  # noqa: ANN401 - as `hear`
     """Give what the lead says here; what the others say is not heard."""
@@ -175,6 +250,30 @@ def _broadcast(message: object) -> Any:  # noqa: ANN401 - as `hear`
     return box[0]
 
 
+def _in_words(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return words if isinstance(error, RsbenchError) else f"{type(error).__name__}: {words}"
+
+
+def _is_broken_link(error: Exception) -> bool:
+    """Say whether an error means no more than that another process does not answer."""
+    if isinstance(error, distributed.DistError | BrokenLinkError):
+        return True
+    # Gloo has no type of its own: "[.../gloo/transport/tcp/pair.cc:547] Connection closed by ...".
+    return isinstance(error, RuntimeError) and "gloo" in str(error)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the functions that an error came through still hold: a link among it.
+
+    A link is cut when nothing refers to it any more, and only then do others hear of it.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+
+
 @contextmanager
 def _over_the_link() -> Iterator[None]:
     """Say in one line that a process has ended, and cut the link, so that the others hear of it.
@@ -182,59 +281,46 @@ def _over_the_link() -> Iterator[None]:
     Over what is left of it a message might wait for ever, or be taken for another one.
     """
     if not distributed.is_initialized():
-        raise _LinkError(_ENDED)
+        raise BrokenLinkError(_ENDED)
     try:
         yield
     # What gloo raises when a connection is closed, in words of many kinds.
     except RuntimeError as error:
         distributed.destroy_process_group()
-        raise _LinkError(_ENDED) from error
-
-
-def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Give this process's number on its machine, as torchrun says it; None without torchrun."""
-    text = environment.get("LOCAL_RANK", "")
-    return int(text) if text.isdigit() and _size(environment) > 1 else None
+        raise BrokenLinkError(_ENDED) from error
 
 
 @contextmanager
 def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Team | None]:
-    """Join the processes that torchrun started; None where this is the only one.
+    """Join the other processes of this run; None where this is the only one.
 
     Args:
-        environment: RANK and WORLD_SIZE of torchrun with MASTER_ADDR and MASTER_PORT, or with
-            RENDEZVOUS, any address of `init_process_group` (file:///shared/path).
+        environment: The words of `rsbench.data.launching`.
 
     Raises:
         RunError: The processes don't find each other.
     """
-    size = _size(environment)
-    if size < 2:
+    launch = launch_of(environment)
+    if launch is None:
         yield None
         return
-    team = Team(rank=int(environment["RANK"]), size=size)
+    team = Team(rank=launch.rank, size=launch.size)
     try:
         distributed.init_process_group(
             "gloo",
-            init_method=environment.get("RENDEZVOUS", "env://"),
-            rank=team.rank,
-            world_size=team.size,
+            init_method=launch.address,
+            rank=launch.rank,
+            world_size=launch.size,
             timeout=_LONGEST_WAIT,
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"Process {team.rank + 1} of {size} can't join the others:"
-            f" {' '.join(str(error).split())}; start all of them with torchrun, or unset WORLD_SIZE"
-            " to run alone."
+            f"Process {team.rank + 1} of {team.size} can't join the others:"
+            f" {' '.join(str(error).split())}; start all of them with torchrun, srun or --gpus, or"
+            " unset WORLD_SIZE to run alone."
         ) from error
     try:
         yield team
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def _size(environment: Mapping[str, str]) -> int:
-    """Give the number of processes; a cluster's scheduler may set one of the two words alone."""
-    rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
-    return int(size) if rank.isdigit() and size.isdigit() else 1
