@@ -27,7 +27,8 @@ from small_world import (
 from torch import nn
 
 from rsbench.errors import DataError, RsbenchError, RunError, WeightsError
-from rsbench.protocols.finetune import PROTOCOL, fit, predict, trained_model
+from rsbench.protocols._networks import trained_model
+from rsbench.protocols.finetune import PROTOCOL, fit, predict
 from rsbench.registry import find_backbone
 from rsbench.specs import Fitted, Item, ItemSet, Predictions, Settings
 from rsbench.view_scores import PROBABILITY_ERROR
@@ -387,7 +388,7 @@ def test_a_training_that_diverges_says_where(tmp_path: Path) -> None:
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             return super().forward(batch) * float("inf")
 
-    with pytest.raises(RunError, match=r"epoch 1 of 3: the loss was nan on picture_"):
+    with pytest.raises(RunError, match=r"epoch 1 of 3, batch 1: the loss was nan on picture_"):
         _fit(settings(tmp_path), item_set(*pictures(6)), network=model(Exploding()))
 
 

@@ -68,7 +68,7 @@ def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def _train(heads: LinearHeads, tmp_path: Path, places: tuple[int, ...] = (0, 1, 2, 3)) -> None:
     given = _batches()
 
-    def epoch(number: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+    def epoch(number: int, first: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
         for features, labels in given[number * 4 : number * 4 + 4]:
             yield TrainingBatch(features, labels, tuple("abcdefgh"))
 
@@ -79,9 +79,7 @@ def _train(heads: LinearHeads, tmp_path: Path, places: tuple[int, ...] = (0, 1, 
         steps_per_epoch=4,
         seed=0,
         machine=Machine(device="cpu", precision="float32"),
-        checkpoint=Checkpoint(
-            path=tmp_path / f"{places}.pt", key="k", write=lambda path, content: None
-        ),
+        checkpoint=Checkpoint(path=tmp_path / f"{places}.pt", key="k"),
         groups=[
             ParameterGroup(heads.parameters_of(number), RATES[place], 0.0)
             for number, place in enumerate(places)
@@ -141,8 +139,8 @@ def test_a_head_that_overflows_takes_none_along(tmp_path: Path) -> None:
     with torch.no_grad():
         one_bad.weights[1].fill_(float("nan"))
 
-    _train(sound, tmp_path)
-    _train(one_bad, tmp_path)
+    _train(sound, tmp_path / "sound")
+    _train(one_bad, tmp_path / "one bad")
 
     assert one_bad.weights[1].isnan().all()
     for place in (0, 2, 3):

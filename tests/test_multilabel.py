@@ -30,6 +30,7 @@ from rsbench.data.splits import hold_out
 from rsbench.errors import DataError
 from rsbench.metrics import MEAN_AVERAGE_PRECISION
 from rsbench.protocols import evaluate, finetune, linear_probe
+from rsbench.protocols._networks import trained_model
 from rsbench.records import store
 from rsbench.runner import run
 from rsbench.specs import Fitted, Item, ItemSet
@@ -225,7 +226,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy_by_hand(tmp_path, smoothing):
     with torch.inference_mode():
         probabilities = torch.sigmoid(network(inputs)).double().numpy()
 
-    def read(epoch: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
+    def read(epoch: int, first: int, failures: dict[str, str]) -> Iterator[TrainingBatch]:
         yield TrainingBatch(inputs, labels, ("a", "b", "c", "d"))
 
     trained = train(
@@ -235,7 +236,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy_by_hand(tmp_path, smoothing):
         steps_per_epoch=1,
         seed=0,
         machine=Machine(device="cpu", precision="float32"),
-        checkpoint=Checkpoint(path=tmp_path / "none", key="", write=lambda path, content: None),
+        checkpoint=Checkpoint(path=tmp_path / "none", key=""),
     )
 
     truth = labels.numpy() * (1 - smoothing) + smoothing / 2
@@ -271,7 +272,7 @@ def test_a_fine_tuned_network_learns_several_labels_and_predicts_sigmoids(tmp_pa
     assert np.abs(values.sum(axis=1) - 1).max() > 0.3
     targets = [tuple(np.flatnonzero(row)) for row in truth[48:]]
     assert MEAN_AVERAGE_PRECISION.compute(targets, list(values)) > 0.7
-    trained = finetune.trained_model(network, fitted.arrays, classes=test.classes, device="cpu")
+    trained = trained_model(network, fitted.arrays, classes=test.classes, device="cpu")
     logits = extract(
         trained, items, image_reading(), settings(tmp_path), output="logits", rows=range(48, 64)
     ).values[:, 0]

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rsbench.digests import digest_bytes, digest_json
-from rsbench.errors import RunError, WeightsError
-from rsbench.specs import Item, Model, Reading
+from rsbench.errors import RsbenchError, RunError, WeightsError
+from rsbench.specs import Item, Model, Reading, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rsbench.data.loaders import Batch
+    from rsbench.training.machine import Machine
 
 
 def with_classifier(model: Model, *, num_classes: int, weight_std: float) -> nn.Sequential:
@@ -43,6 +44,25 @@ def with_classifier(model: Model, *, num_classes: int, weight_std: float) -> nn.
     nn.init.zeros_(head.bias)
     dropout = nn.Dropout(head_dropout(backbone))
     return nn.Sequential(OrderedDict(backbone=backbone, dropout=dropout, head=head))
+
+
+def refuse_lone_examples(model: Model, *, examples_at_once: int) -> None:
+    """Hold the parts of batches to what a network can train on.
+
+    Args:
+        model: The network, whose batch norms, if any, are to take the statistics of a part.
+        examples_at_once: Examples in a part; 0 for whole batches.
+
+    Raises:
+        RsbenchError: Parts of one example, and a batch norm.
+    """
+    from rsbench.training.learner import batch_norms
+
+    if examples_at_once == 1 and batch_norms(model.module):
+        raise RsbenchError(
+            "examples_at_once must be at least 2 for a network with batch norm, which can't train"
+            " on a lone example; it was 1: give another with --set examples_at_once=NUMBER."
+        )
 
 
 def head_dropout(network: nn.Module) -> float:
@@ -68,7 +88,7 @@ def trained_model(
     """
     import torch
 
-    from rsbench.training.loop import load_tensors, named_tensors
+    from rsbench.training.tensors import load_tensors, named_tensors
 
     head = arrays.get("head.weight")
     network = with_classifier(
@@ -86,14 +106,19 @@ def trained_model(
         )
     load_tensors(network, {name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
     network.to(device).eval()
-    content = {name: digest_bytes(array.tobytes()) for name, array in arrays.items()}
     return replace(
         model,
         module=network.get_submodule("backbone"),
         head=network.get_submodule("head"),
         head_classes=tuple(classes),
-        digest=digest_json([model.digest, content]),
+        digest=trained_digest(model, arrays),
     )
+
+
+def trained_digest(model: Model, arrays: Mapping[str, np.ndarray]) -> str:
+    """Give the digest of `trained_model` without making it."""
+    content = {name: digest_bytes(array.tobytes()) for name, array in arrays.items()}
+    return digest_json([model.digest, content])
 
 
 def network_inputs(views: torch.Tensor, reading: Reading, *, device: str) -> torch.Tensor:
@@ -102,12 +127,20 @@ def network_inputs(views: torch.Tensor, reading: Reading, *, device: str) -> tor
     Args:
         views: (B, C, ...), as they were read; what a task reads itself is taken as it is.
         reading: How they were read.
-        device: Where the network lies.
+        device: Where the network lies; the copy there may still be under way.
     """
     from rsbench.media.transforms import normalise
 
-    on_device = views.to(device)
+    # Loaders for a GPU give pinned memory, from which the copy runs beside the computation.
+    on_device = views.to(device, non_blocking=True)
     return on_device.float() if reading.read is not None else normalise(on_device, reading.input)
+
+
+def machine_of(settings: Settings) -> Machine:
+    """Say where a network is trained, and how exactly."""
+    from rsbench.training.machine import Machine
+
+    return Machine(device=settings.device, precision=settings.precision, compile=settings.compile)
 
 
 def alike(views: torch.Tensor | list[torch.Tensor], *, protocol: str) -> torch.Tensor:

@@ -52,6 +52,34 @@ def _range(least: float, most: float, *, without_ends: bool = False) -> str:
     return f"between {least:g} and {most:g}, {ends}"
 
 
+def number_or_word(
+    recipe: Mapping[str, Scalar],
+    key: str,
+    *,
+    words: Sequence[str],
+    least: float = 0.0,
+    most: float = float("inf"),
+) -> float | str:
+    """Give a number of a recipe that is kept as text, or one of a few words in its place.
+
+    Raises:
+        RsbenchError: It is none of the words, and no number from `least` to `most`.
+    """
+    text = str(recipe[key])
+    if text in words:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or not least <= value <= most:
+        raise RsbenchError(
+            f"{key} must be {' or '.join(map(repr, words))}, or a number"
+            f" {_range(least, most)}; it was {text!r}: give another with --set {key}=VALUE."
+        )
+    return value
+
+
 def whole(recipe: Mapping[str, Scalar], key: str, *, least: int = 1, most: int = 1_000_000) -> int:
     """Give a whole number of a recipe, from `least` to `most`.
 

@@ -9,6 +9,7 @@ Shape letters: N examples, S tokens, D features, K classes.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rsbench.digests import digest_json
 from rsbench.errors import DataError
 from rsbench.protocols._probing import ExamplesByRow, SelectedOn, read_by_row
-from rsbench.specs import Failure, FitRequest, Item, ItemSet, Protocol, Remark, Scalar
+from rsbench.specs import (
+    Failure,
+    FitRequest,
+    Item,
+    ItemSet,
+    Protocol,
+    Remark,
+    Scalar,
+    Settings,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from rsbench.data.features import Output
-    from rsbench.training.loop import Checkpoint, TrainingBatch
+    from rsbench.training.checkpoints import Checkpoint
+    from rsbench.training.loop import TrainingBatch
     from rsbench.training.order import Pass
 
 
@@ -185,36 +198,43 @@ class Steps:
     def stretch(
         self,
         number: int,
+        first: int,
         *,
         num_examples: int,
         seed: int,
         read: Callable[[Pass], Iterable[TrainingBatch]],
     ) -> Iterator[TrainingBatch]:
-        """Read the batches of one stretch.
+        """Read the batches of one stretch, or what is left of them.
 
         Args:
             number: Of the stretch, from 0.
+            first: Its first batch that is wanted, from 0.
             num_examples: Examples there are, at least 1.
             seed: Of their order.
             read: Pass -> one batch for each of its pieces, in order; one whose examples can't be
                 read is empty.
+
+        Yields:
+            All batches from the first one wanted on; one whose examples can't be read is empty.
         """
         from rsbench.training.loop import TrainingBatch
         from rsbench.training.order import passes
 
-        first = number * self.steps_per_stretch
+        before = number * self.steps_per_stretch
+        num_left = min(self.steps_per_stretch, self.num_steps - before) - first
+        if num_left == 0:
+            return
         waiting: list[TrainingBatch] = []
         for each in passes(
             num_examples,
             batch_size=self.batch_size,
             seed=seed,
-            first_step=first,
-            num_steps=min(self.steps_per_stretch, self.num_steps - first),
+            first_step=before + first,
+            num_steps=num_left,
         ):
             for piece, batch in zip(each.pieces, read(each), strict=True):
-                if batch.names:
-                    waiting.append(batch)
-                if piece.ends_batch and waiting:
+                waiting.append(batch)
+                if piece.ends_batch:
                     yield TrainingBatch.joined(waiting)
                     waiting = []
 
@@ -242,7 +262,7 @@ def checkpoint_of(
     from rsbench.data.fingerprints import Fingerprints
     from rsbench.data.naming import maps_part
     from rsbench.data.readings import reading_facts
-    from rsbench.training.loop import Checkpoint
+    from rsbench.training.checkpoints import Checkpoint
 
     assert request.train is not None, "it trains"
     fingerprints = Fingerprints(request.settings.cache_root / "fingerprints")
@@ -271,8 +291,28 @@ def checkpoint_of(
             ],
         }
     )
-    path = request.settings.work_root / f"{name}.pt"
-    return Checkpoint(path=path, key=key, write=write_atomically)
+    settings = request.settings
+    return Checkpoint(
+        path=settings.work_root / f"{name}.pt",
+        key=key,
+        write=write_atomically,
+        keep=settings.keep_checkpoints,
+        seconds=settings.checkpoint_seconds,
+        say=settings.say,
+    )
+
+
+def log_of(settings: Settings, checkpoint: Checkpoint) -> Path | None:
+    """Name the folder of one training's event files, as whoever watches several will know it.
+
+    Args:
+        settings: Where logs lie, if anywhere, and what is trained on what.
+        checkpoint: Of the training.
+    """
+    if settings.log_root is None:
+        return None
+    whose = re.sub(r"[^\w.@-]+", "_", "-".join(settings.cached_for.values()))
+    return settings.log_root / whose / checkpoint.name
 
 
 def seeds_of(seed: int, count: int) -> list[int]:
@@ -293,15 +333,17 @@ class Scored:
     """As the selection trace shows them."""
     preference: tuple[float, ...]
     """The smaller one wins a tie."""
-    top1: float | None
-    """Share of the held examples in [0, 1]; None where its training diverged."""
+    score: float | None
+    """On the held examples, in [0, 1]; None where its training diverged."""
+    metric: str = "held_out_top1"
+    """What the score is called."""
 
     def row(self, *, chosen: bool) -> dict[str, Scalar]:
         """Give the row of the selection trace."""
         return {
             **self.settings,
-            "held_out_top1": self.top1,
-            "diverged": self.top1 is None,
+            self.metric: self.score,
+            "diverged": self.score is None,
             "chosen": chosen,
         }
 
@@ -314,7 +356,7 @@ def best_of(candidates: Sequence[Scored]) -> int:
     """
     from rsbench.errors import RunError
 
-    alive = [place for place, each in enumerate(candidates) if each.top1 is not None]
+    alive = [place for place, each in enumerate(candidates) if each.score is not None]
     if not alive:
         raise RunError(
             f"Training diverged with each of {len(candidates)} settings: give smaller learning"
@@ -323,8 +365,8 @@ def best_of(candidates: Sequence[Scored]) -> int:
 
     def rank(place: int) -> tuple[float, ...]:
         each = candidates[place]
-        assert each.top1 is not None, "the others are left out"
-        return (-each.top1, *each.preference)
+        assert each.score is not None, "the others are left out"
+        return (-each.score, *each.preference)
 
     return min(alive, key=rank)
 

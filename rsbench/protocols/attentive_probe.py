@@ -46,6 +46,7 @@ from rsbench.protocols._trained import (
     blocks,
     checkpoint_of,
     labelled_items,
+    log_of,
     named_once,
     remarks_once,
     seeds_of,
@@ -304,38 +305,43 @@ def _train(
         for each in grid
     ]
     items, labels = labelled_items(sets)
+    checkpoint = checkpoint_of(
+        request,
+        PROTOCOL,
+        items=items,
+        labels=labels,
+        name=f"attentive_probe-{name}",
+        about=[[each.learning_rate, each.weight_decay] for each in grid],
+    )
     train(
         nn.ModuleList(probes),
-        lambda epoch, failures: _epoch(request, recipe, examples, epoch),
+        lambda epoch, first, failures: _epoch(request, recipe, examples, epoch, first),
         recipe.plan,
         steps_per_epoch=-(-len(examples) // recipe.batch_size),
         seed=request.seed,
         machine=Machine(device=settings.device, precision=settings.precision),
-        checkpoint=checkpoint_of(
-            request,
-            PROTOCOL,
-            items=items,
-            labels=labels,
-            name=f"attentive_probe-{name}",
-            about=[[each.learning_rate, each.weight_decay] for each in grid],
-        ),
+        checkpoint=checkpoint,
         groups=[
             ParameterGroup(tuple(probe.parameters()), each.learning_rate, each.weight_decay)
             for probe, each in zip(probes, grid, strict=True)
         ],
         progress=lambda done, total: settings.progress(stage, done, total),
+        log=log_of(settings, checkpoint),
+        measured=settings.measured,
+        # The state of many probes is large, and what they are shown was computed before.
+        rehearse=False,
     )
     return probes
 
 
 def _epoch(
-    request: FitRequest, recipe: _Recipe, examples: Cached, epoch: int
+    request: FitRequest, recipe: _Recipe, examples: Cached, epoch: int, first: int
 ) -> Iterator[TrainingBatch]:
-    """Give the batches of an epoch in an order that follows from seed and epoch."""
+    """Give the batches of an epoch from `first` on, in an order of seed and epoch."""
     import numpy as np
 
     order = np.random.default_rng([request.seed, epoch]).permutation(len(examples)).tolist()
-    for rows in blocks(len(order), recipe.batch_size):
+    for rows in list(blocks(len(order), recipe.batch_size))[first:]:
         yield examples.batch(order[rows.start : rows.stop], device=request.settings.device)
 
 
@@ -357,7 +363,7 @@ def _score(
         Scored(
             settings={"learning_rate": each.learning_rate, "weight_decay": each.weight_decay},
             preference=(each.learning_rate, -each.weight_decay),
-            top1=tally.top1(place),
+            score=tally.top1(place),
         )
         for place, each in enumerate(grid)
     ]

@@ -44,6 +44,7 @@ from rsbench.protocols._trained import (
     blocks,
     checkpoint_of,
     labelled_items,
+    log_of,
     named_once,
     remarks_once,
     seeds_of,
@@ -314,10 +315,19 @@ def _fit_heads(
     )
     check_classes(source.labels, source.failures)
     items, labels = labelled_items(sets)
+    checkpoint = checkpoint_of(
+        request,
+        PROTOCOL,
+        items=items,
+        labels=labels,
+        name=f"linear_probe_dino-{name}",
+        about=[[each.kind, each.base_rate] for each in grid],
+    )
     trained: Trained = train(
         heads,
-        lambda epoch, failures: recipe.steps.stretch(
+        lambda epoch, first, failures: recipe.steps.stretch(
             epoch,
+            first,
             num_examples=len(source),
             seed=request.seed,
             read=partial(source.read, failures),
@@ -327,14 +337,7 @@ def _fit_heads(
         seed=request.seed,
         # The heads are small; precision is for the network below them.
         machine=Machine(device=settings.device, precision="float32"),
-        checkpoint=checkpoint_of(
-            request,
-            PROTOCOL,
-            items=items,
-            labels=labels,
-            name=f"linear_probe_dino-{name}",
-            about=[[each.kind, each.base_rate] for each in grid],
-        ),
+        checkpoint=checkpoint,
         groups=[
             ParameterGroup(
                 heads.parameters_of(place), recipe.rate(each.base_rate), recipe.weight_decay
@@ -343,6 +346,8 @@ def _fit_heads(
         ],
         remarks=source.remarks,
         progress=lambda done, total: settings.progress(stage, done, total),
+        log=log_of(settings, checkpoint),
+        measured=settings.measured,
     )
     failures = (
         *source.failures,
@@ -376,7 +381,7 @@ def _score(heads: LinearHeads, grid: Sequence[_Head], held: Cached, *, device: s
         Scored(
             settings={"features": each.kind, "base_learning_rate": each.base_rate},
             preference=(each.base_rate, each.width),
-            top1=tally.top1(place),
+            score=tally.top1(place),
         )
         for place, each in enumerate(grid)
     ]

@@ -28,13 +28,14 @@ Shape letters: N items, V views, B batch, C channels, D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Literal, cast
 
 from rsbench.errors import RsbenchError
 from rsbench.protocols._networks import (
     alike,
+    machine_of,
     network_inputs,
     note_remarks,
     trained_model,
@@ -52,6 +53,7 @@ from rsbench.protocols._trained import (
     blocks,
     checkpoint_of,
     labelled_items,
+    log_of,
     named_once,
     remarks_once,
     split_items,
@@ -95,33 +97,52 @@ def fit(request: FitRequest) -> Fitted:
             take too much memory.
         RunError: All settings diverged, a worker died, or a checkpoint can't be written.
     """
-    recipe = _Recipe.of(request.recipe)
+    return fit_by_sweep(request, PROTOCOL)
+
+
+def fit_by_sweep(request: FitRequest, protocol: Protocol) -> Fitted:
+    """Fit as `fit` does, for a protocol of this flow.
+
+    Args:
+        request: Its recipe has no "train" where the protocol trains the whole network.
+        protocol: Whose fit it is.
+
+    Raises:
+        RsbenchError: As `fit`.
+    """
+    recipe = SweepRecipe.of(request.recipe)
     split = split_items(request, held_out=recipe.held_out)
-    held = _read(request, recipe, (split.held,))
+    held = _read(request, protocol, recipe, (split.held,))
     check_held(held, split.where)
-    first = _read(request, recipe, split.kept)
+    first = _read(request, protocol, recipe, split.kept)
     check_classes(first.labels, first.failures)
     clock = Stopwatch()
     sweep = [_Setting(*each) for each in product(recipe.learning_rates, recipe.steps)]
     candidates = []
+    curves: dict[str, list[Mapping[str, Scalar]]] = {}
     with clock:
         for place, setting in enumerate(sweep):
             network = _train(
                 request,
+                protocol,
                 recipe,
                 split.kept,
                 first,
                 setting,
                 name=f"sweep-{place}",
                 stage=f"train {place + 1} of {len(sweep) + 1}",
+                curve=curves.setdefault(
+                    f"rate {setting.learning_rate:g}, steps {setting.steps}", []
+                ),
             )
             candidates.append(_scored(request, recipe, setting, network, held))
     best = best_of(candidates)
     sets = split.everything()
-    last = _read(request, recipe, sets)
+    last = _read(request, protocol, recipe, sets)
     with clock:
         network = _train(
             request,
+            protocol,
             recipe,
             sets,
             last,
@@ -129,6 +150,7 @@ def fit(request: FitRequest) -> Fitted:
             name="best",
             stage=f"train {len(sweep) + 1} of {len(sweep) + 1}",
             may_diverge=False,
+            curve=curves.setdefault("best", []),
         )
     assert network is not None, "a training that diverges for good has raised"
     # What is reported names its own failures.
@@ -142,6 +164,7 @@ def fit(request: FitRequest) -> Fitted:
             "num_selected_on": len(held),
             "num_fitted_on": len(recipe.stretches(sweep[best]).drawn(len(last), seed=request.seed)),
         },
+        curve=tuple({"training": name, **row} for name, rows in curves.items() for row in rows),
         failures=named_once(each.failures for each in (first, last, *not_reported)),
         remarks=remarks_once(each.remarks for each in (first, last, *not_reported)),
         seconds=clock.seconds,
@@ -176,8 +199,8 @@ def predict(request: PredictRequest) -> Predictions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Recipe:
-    """The recipe with its types."""
+class SweepRecipe:
+    """The recipe with its types; "train" is "all" where it is not said."""
 
     train: Literal["all", "head"]
     learning_rates: tuple[float, ...]
@@ -187,9 +210,16 @@ class _Recipe:
     weight_decay: float
     drops_at: tuple[float, ...]
     held_out: float
+    examples_at_once: int
 
     @classmethod
-    def of(cls, recipe: Mapping[str, Scalar]) -> _Recipe:
+    def of(cls, recipe: Mapping[str, Scalar]) -> SweepRecipe:
+        """Read a recipe.
+
+        Raises:
+            RsbenchError: A value is out of its range.
+        """
+        recipe = {"train": "all", "examples_at_once": 0, **recipe}
         train = choice(recipe, "train", among=("all", "head"))
         return cls(
             train=cast("Literal['all', 'head']", train),
@@ -200,9 +230,11 @@ class _Recipe:
             weight_decay=number(recipe, "weight_decay"),
             drops_at=tuple(sorted(numbers(recipe, "drops_at", most=1.0))),
             held_out=number(recipe, "held_out", most=1.0, without_ends=True),
+            examples_at_once=whole(recipe, "examples_at_once", least=0),
         )
 
     def plan(self, setting: _Setting) -> TrainingPlan:
+        """Give the optimisation of one setting."""
         from rsbench.training.loop import TrainingPlan
 
         return TrainingPlan(
@@ -219,9 +251,11 @@ class _Recipe:
             label_smoothing=0.0,
             largest_gradient=0.0,
             drops_at=self.drops_at,
+            examples_at_once=self.examples_at_once,
         )
 
     def stretches(self, setting: _Setting) -> Steps:
+        """Say how long a setting trains, and where it is cut."""
         return Steps(
             num_steps=setting.steps,
             batch_size=self.batch_size,
@@ -230,10 +264,8 @@ class _Recipe:
 
     def machine(self, request: FitRequest) -> Machine:
         """Say where it trains; a classifier alone is small, and precision is for the network."""
-        from rsbench.training.loop import Machine
-
-        precision = request.settings.precision if self.train == "all" else "float32"
-        return Machine(device=request.settings.device, precision=precision)
+        machine = machine_of(request.settings)
+        return machine if self.train == "all" else replace(machine, precision="float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +279,7 @@ class _Setting:
 class _Views:
     """One view of each item of several sets, in memory as it was decoded."""
 
-    def __init__(self, request: FitRequest, sets: Sequence[ItemSet]) -> None:
+    def __init__(self, request: FitRequest, protocol: Protocol, sets: Sequence[ItemSet]) -> None:
         import numpy as np
         import torch
 
@@ -264,8 +296,8 @@ class _Views:
             note_remarks(remarks, items, batch)
             if batch.rows:
                 # One view an item: the axis of views is dropped.
-                views = alike(batch.views, protocol=PROTOCOL.name)[:, 0]
-                _refuse_beyond_memory(views, num_items=len(items))
+                views = alike(batch.views, protocol=protocol.name)[:, 0]
+                _refuse_beyond_memory(views, protocol, num_items=len(items))
                 found.append(views)
                 rows.extend(batch.rows)
         self._views = torch.cat(found) if found else torch.empty(0)
@@ -292,34 +324,43 @@ class _Views:
         )
 
 
-def _refuse_beyond_memory(views: torch.Tensor, *, num_items: int) -> None:
+def _refuse_beyond_memory(views: torch.Tensor, protocol: Protocol, *, num_items: int) -> None:
     num_bytes = views[0].numel() * views.element_size() * num_items
     if num_bytes > _MOST_VIEW_BYTES:
         raise RsbenchError(
-            f"vtab1k keeps its training views in memory, up to {_MOST_VIEW_BYTES / 2**30:.0f} GiB;"
+            f"{protocol.name} keeps its training views in memory, up to"
+            f" {_MOST_VIEW_BYTES / 2**30:.0f} GiB;"
             f" {num_items} of them take {num_bytes / 2**30:.1f} GiB: use finetune, or train on"
             " fewer with --limit."
         )
 
 
-def _read(request: FitRequest, recipe: _Recipe, sets: Sequence[ItemSet]) -> Cached | _Views:
+def _read(
+    request: FitRequest, protocol: Protocol, recipe: SweepRecipe, sets: Sequence[ItemSet]
+) -> Cached | _Views:
     if recipe.train == "head":
         return Cached.of(request, sets, output="features")
-    return _Views(request, sets)
+    return _Views(request, protocol, sets)
 
 
 def _train(
     request: FitRequest,
-    recipe: _Recipe,
+    protocol: Protocol,
+    recipe: SweepRecipe,
     sets: Sequence[ItemSet],
     examples: Cached | _Views,
     setting: _Setting,
     *,
     name: str,
     stage: str,
+    curve: list[Mapping[str, Scalar]],
     may_diverge: bool = True,
 ) -> nn.Module | None:
-    """Train with one setting, or go on where an interrupted run stopped; None if it diverged."""
+    """Train with one setting, or go on where an interrupted run stopped; None if it diverged.
+
+    `curve` gets the rows of a training that did not.
+    """
+    from rsbench.training.distribution import share_of
     from rsbench.training.loop import DivergedError, train
 
     settings = request.settings
@@ -329,37 +370,44 @@ def _train(
 
     def read(each: Pass) -> Iterator[TrainingBatch]:
         for piece in each.pieces:
-            yield examples.batch(piece.rows, device=settings.device)
+            yield examples.batch(share_of(piece.rows, settings.ranks), device=settings.device)
 
+    checkpoint = checkpoint_of(
+        request,
+        protocol,
+        items=items,
+        labels=labels,
+        name=f"{protocol.name}-{name}",
+        about=[setting.learning_rate, setting.steps],
+    )
     try:
-        train(
+        trained = train(
             network,
-            lambda number, failures: steps.stretch(
-                number, num_examples=len(examples), seed=request.seed, read=read
+            lambda number, first, failures: steps.stretch(
+                number, first, num_examples=len(examples), seed=request.seed, read=read
             ),
             recipe.plan(setting),
             steps_per_epoch=steps.steps_per_stretch,
             num_steps=steps.num_steps,
             seed=request.seed,
             machine=recipe.machine(request),
-            checkpoint=checkpoint_of(
-                request,
-                PROTOCOL,
-                items=items,
-                labels=labels,
-                name=f"vtab1k-{name}",
-                about=[setting.learning_rate, setting.steps],
-            ),
+            checkpoint=checkpoint,
             progress=lambda done, total: settings.progress(stage, done, total),
+            ranks=settings.ranks,
+            log=log_of(settings, checkpoint),
+            measured=settings.measured,
+            # Of several trainings that go one way one rehearses, and features are soon read.
+            rehearse=recipe.train == "all" and name == "sweep-0",
         )
     except DivergedError:
         if not may_diverge:
             raise
         return None
+    curve += trained.curve
     return network
 
 
-def _fresh(request: FitRequest, recipe: _Recipe) -> nn.Module:
+def _fresh(request: FitRequest, recipe: SweepRecipe) -> nn.Module:
     """Give what is trained: the network with a classifier of zeros, or that classifier alone."""
     from torch import nn
 
@@ -377,7 +425,7 @@ def _fresh(request: FitRequest, recipe: _Recipe) -> nn.Module:
 
 def _scored(
     request: FitRequest,
-    recipe: _Recipe,
+    recipe: SweepRecipe,
     setting: _Setting,
     network: nn.Module | None,
     held: Cached | _Views,
@@ -398,20 +446,20 @@ def _scored(
     return Scored(
         settings={"learning_rate": setting.learning_rate, "steps": setting.steps},
         preference=(setting.learning_rate, setting.steps),
-        top1=top1,
+        score=top1,
     )
 
 
 def _arrays(network: nn.Module) -> dict[str, np.ndarray]:
     """Give what was trained: a classifier's weight and bias, or all tensors of a network."""
-    from rsbench.training.loop import named_tensors
+    from rsbench.training.tensors import named_tensors
 
     return {name: tensor.cpu().numpy() for name, tensor in named_tensors(network).items()}
 
 
-def _train_views(recipe: Mapping[str, Scalar]) -> int:
+def sweep_views(recipe: Mapping[str, Scalar]) -> int:
     """Count what the sweep and the longest last training show the network; nothing where frozen."""
-    asked = _Recipe.of(recipe)
+    asked = SweepRecipe.of(recipe)
     if asked.train == "head":
         return 0
     num_steps = len(asked.learning_rates) * sum(asked.steps) + max(asked.steps)
@@ -420,7 +468,7 @@ def _train_views(recipe: Mapping[str, Scalar]) -> int:
 
 def _num_trained(recipe: Mapping[str, Scalar]) -> int:
     """Count the classifiers of the sweep, and the last one, where the network is frozen."""
-    asked = _Recipe.of(recipe)
+    asked = SweepRecipe.of(recipe)
     if asked.train == "all":
         return 0
     return len(asked.learning_rates) * len(asked.steps) + 1
@@ -444,10 +492,10 @@ PROTOCOL = Protocol(
     selects_on="official validation, else held-out train",
     trains_backbone=lambda recipe: recipe["train"] == "all",
     train_passes=lambda recipe: 0.0,
-    train_views=_train_views,
+    train_views=sweep_views,
     keeps_train_views=True,
     num_trained=_num_trained,
-    check=_Recipe.of,
+    check=SweepRecipe.of,
     fit=fit,
     predict=predict,
     title="VTAB-1k: choose on 200 examples, train on 1,000, test on the full test set",
