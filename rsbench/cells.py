@@ -32,9 +32,18 @@ from rsbench.registry import (
 )
 from rsbench.specs import Backbone, InputSpec, Protocol, Reading, Scalar, Settings, Task, Views
 from rsbench.viewing import resolve_reading, resolve_recipe
-from rsbench.weights.choosing import INFLATE, MADE_FOR, ChosenWeights, choose_weights
+from rsbench.weights.choosing import (
+    INFLATE,
+    MADE_FOR,
+    OWN,
+    RANDOM,
+    ChosenWeights,
+    choose_weights,
+)
 from rsbench.weights.history import refuse_learned
 from rsbench.weights.shelf import known_weights, metadata_of
+
+_CHECKPOINT_MINUTES = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +92,33 @@ class RunRequest:
     """Most of networks' outputs that is kept on disk; None sets no limit."""
     precision: str = "float32"
     helpers: Helpers | None = None
-    """Processes that extract with this one; None: it is alone."""
+    """Processes that train and extract with this one; None: it is alone."""
     again: bool = False
     """Run even if the same run is finished."""
     allow_test_selection: bool = False
     """Let the protocol select its settings on the test set, to show what that leak is worth; the
     record says so, and tables leave it out."""
+    compile: bool = False
+    """Whether what trains goes through `torch.compile`."""
+    keep_checkpoints: int = 1
+    """Latest checkpoints of a training that stay on the disk while it lasts."""
+    checkpoint_minutes: float = _CHECKPOINT_MINUTES
+    """Longest time between two of them; each epoch ends with one, unless that takes a good part
+    of the time."""
+    log_root: Path | None = None
+    """Folder for TensorBoard's event files of trainings; None writes none."""
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    measured: Callable[[Mapping[str, float]], None] = lambda values: None
+    """Called now and then with what a training is at; see `Settings.measured`."""
+    purpose: str = ""
+    """What the cell is in a larger plan, for whoever is watching."""
     say: Callable[[str], None] = lambda line: None
     """Called with a line that whoever is watching should read: what became of inflated weights."""
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that run it, this one among them."""
+        return 1 if self.helpers is None else self.helpers.num_processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,14 +163,16 @@ def prepare(request: RunRequest) -> Cell:
             f"Protocol {protocol.spec.name} gives {', '.join(sorted(protocol.spec.targets))};"
             f" task {task.name} asks for {task.target}."
         )
-    if request.allow_test_selection and protocol.spec.selects_on == "nothing":
+    overrides = _parse_overrides(protocol.spec, request.overrides)
+    recipe = resolve_recipe(protocol.spec, task, overrides)
+    protocol.spec.check(recipe)
+    if request.allow_test_selection and protocol.spec.selects(recipe) == "nothing":
         raise RsbenchError(
             f"--allow-test-selection must go with a protocol that selects something, and"
             f" {protocol.spec.name} selects nothing: leave it out."
         )
-    overrides = _parse_overrides(protocol.spec, request.overrides)
-    recipe = resolve_recipe(protocol.spec, task, overrides)
-    protocol.spec.check(recipe)
+    _check_training_words(request, protocol.spec, recipe)
+    _check_start(protocol.spec, request.weights)
     backbone, notes = network_of(backbone, request.weights)
     weights = choose_weights(backbone.spec, request.weights, cache_root=request.cache_root)
     sample = task.sample if root is None else None
@@ -212,6 +241,35 @@ def check_overrides(protocol: Protocol, typed: Mapping[str, str]) -> None:
         RsbenchError: A value is of another type, or out of its range.
     """
     protocol.check({**protocol.recipe, **_parse_overrides(protocol, typed)})
+
+
+def _check_training_words(
+    request: RunRequest, protocol: Protocol, recipe: Mapping[str, Scalar]
+) -> None:
+    """Refuse words about a training where nothing is trained step by step."""
+    if protocol.learns_backbone(recipe) or protocol.num_trained(recipe):
+        return
+    given = {
+        "--compile": request.compile,
+        "--keep-checkpoints": request.keep_checkpoints > 1,
+        "--checkpoint-minutes": request.checkpoint_minutes != _CHECKPOINT_MINUTES,
+        "--tensorboard": request.log_root is not None,
+    }
+    word = next((word for word, is_given in given.items() if is_given), None)
+    if word is not None:
+        raise RsbenchError(
+            f"{word} must go with a protocol that trains step by step, and {protocol.name} does"
+            " not: leave it out."
+        )
+
+
+def _check_start(protocol: Protocol, weights: str) -> None:
+    """Refuse weights that have learned something under a protocol that begins with none."""
+    if protocol.from_scratch and weights not in {RANDOM, OWN}:
+        raise RsbenchError(
+            f"{protocol.name} trains a network from random weights, so --weights must be {RANDOM};"
+            f" it was {weights!r}: leave it out, or tune these weights with --protocol finetune."
+        )
 
 
 def _with_folds(task: Task, root: Path, request: RunRequest) -> Task:
@@ -311,8 +369,14 @@ def find_task_and_data(name: str, data: Path | None) -> tuple[Found[Task], Root 
 
 
 def assemble_cell(cell: Cell) -> Assembled:
-    """Build and load the network of a cell on its device."""
-    return assemble(
+    """Build and load the network of a cell on its device.
+
+    Raises:
+        WeightsError: The file is damaged, of another network, or not the declared one.
+        RsbenchError: The network must begin at random, and its own code sets its weights; or it
+            does not suit the recipe.
+    """
+    assembled = assemble(
         cell.backbone.spec,
         cell.weights,
         input=cell.input,
@@ -323,6 +387,14 @@ def assemble_cell(cell: Cell) -> Assembled:
         candidates=backbones,
         say=cell.request.say,
     )
+    if cell.protocol.spec.from_scratch and assembled.weights.name != RANDOM:
+        raise RsbenchError(
+            f"{cell.protocol.spec.name} trains a network from random weights, and the code of"
+            f" {cell.backbone.spec.name} sets weights of its own: build it with random ones, or"
+            " tune these with --protocol finetune."
+        )
+    cell.protocol.spec.check_model(cell.recipe, assembled.model, cell.input)
+    return assembled
 
 
 def settings_of(request: RunRequest, key: str) -> Settings:
@@ -340,7 +412,12 @@ def settings_of(request: RunRequest, key: str) -> Settings:
         if request.cache_limit_gib is None
         else int(request.cache_limit_gib * 2**30),
         helpers=request.helpers,
+        compile=request.compile,
+        keep_checkpoints=request.keep_checkpoints,
+        checkpoint_seconds=60 * request.checkpoint_minutes,
+        log_root=request.log_root,
         progress=request.progress,
+        measured=request.measured,
         say=_once(request.say),
     )
 

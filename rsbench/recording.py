@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rsbench import environment
+from rsbench import environment, fits
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell
 from rsbench.data.fingerprints import Fingerprints
@@ -88,7 +88,7 @@ def _protocol_part(cell: Cell, outcomes: Sequence[FoldOutcome] = ()) -> Protocol
         recipe=cell.recipe,
         overrides=cell.overrides,
         chosen=_chosen(outcomes),
-        selects_on=protocol.selects_on,
+        selects_on=protocol.selects(cell.recipe),
         sampler=cell.predict_reading.sampler,
         clips=cell.predict_reading.views.clips,
         crops=cell.predict_reading.views.crops,
@@ -183,13 +183,29 @@ def ruler_of(cell: Cell, content: str) -> dict[str, Scalar]:
     return ruler
 
 
-def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar], content: str) -> str:
+def key_of(
+    cell: Cell,
+    assembled: Assembled,
+    ruler: Mapping[str, Scalar],
+    content: str,
+    *,
+    num_processes: int = 1,
+) -> str:
     """Digest all that decides the result: the same key is not run again.
 
     Content, not names: the bytes of the media, the tensors of the network and its rounded outputs
     (its stage maps too, where the protocol reads them). What must not move a score (device, batch,
-    workers) is left out.
+    workers) is left out. How many processes train the network moves it where batch normalisation
+    learns from the share of each, and is part of the key there alone; the ruler is the same.
+
+    Args:
+        cell: What was asked.
+        assembled: What was judged.
+        ruler: As `ruler_of` gave it.
+        content: As `content_of` gave it.
+        num_processes: That fit the cell, where its network learns.
     """
+    felt = fits.processes_felt(cell, assembled, num_processes)
     return digest_json(
         {
             "ruler": dict(ruler),
@@ -203,6 +219,7 @@ def key_of(cell: Cell, assembled: Assembled, ruler: Mapping[str, Scalar], conten
             "input": asdict(cell.input),
             "precision": cell.request.precision,
             "seed": cell.request.seed,
+            **({"processes": felt} if felt > 1 else {}),
         }
     )
 
@@ -274,11 +291,8 @@ def record_of(
         ),
         ruler=ruler,
         metrics=_metric_parts(cell, scores),
-        selection=tuple(
-            {"fold": outcome.fold.name, **row} if outcome.fold.name else dict(row)
-            for outcome in outcomes
-            for row in outcome.fitted.selection
-        ),
+        selection=_by_fold((each.fold, each.fitted.selection) for each in outcomes),
+        curve=_by_fold((each.fold, each.fitted.curve) for each in outcomes),
         cost=_cost(cell, assembled, outcomes, seconds=seconds),
         views=_views_part(cell, outcomes),
         environment={
@@ -288,10 +302,20 @@ def record_of(
             "precision": cell.request.precision,
             "batch_size": cell.request.batch_size,
             "num_workers": cell.request.num_workers,
-            "num_processes": 1
-            if cell.request.helpers is None
-            else cell.request.helpers.num_processes,
+            **({"compiled": True} if cell.request.compile else {}),
+            "num_processes": cell.request.num_processes,
         },
+    )
+
+
+def _by_fold(
+    parts: Iterable[tuple[FoldSets, Sequence[Mapping[str, Scalar]]]],
+) -> tuple[dict[str, Scalar], ...]:
+    """Give the rows of all folds one after another, each with its fold where folds have names."""
+    return tuple(
+        {"fold": fold.name, **row} if fold.name else dict(row)
+        for fold, rows in parts
+        for row in rows
     )
 
 

@@ -36,6 +36,16 @@ JSON_PAGE = ROOT / "docs" / "json.md"
 # Changing a word here breaks scripts of strangers; a new one is added to the list on purpose.
 WORDS = {
     "": ["--help", "--version"],
+    "ablate": [
+        *("--again", "--backbone", "--batch-size", "--batch-sizes", "--cache-clips"),
+        *("--cache-limit", "--checkpoint-minutes", "--compile", "--cropper", "--cross-validate"),
+        *("--data", "--device", "--dry-run", "--folds", "--frames", "--gpus", "--group-by"),
+        *("--help", "--json"),
+        *("--keep-checkpoints", "--keep-views-up-to", "--limit", "--max-failed", "--pixels"),
+        *("--precision", "--protocol", "--results", "--sampler", "--seed", "--seeds", "--set"),
+        *("--stride", "--study", "--task", "--tensorboard", "--times-epochs", "--views"),
+        *("--weights", "--workers", "--write"),
+    ],
     "cache": ["--help"],
     "cache gc": [
         *("--backbone", "--dry-run", "--help", "--json", "--task", "--to", "--unused"),
@@ -70,13 +80,13 @@ WORDS = {
     ],
     "run": [
         *("--again", "--allow-test-selection", "--backbone", "--batch-size", "--cache-clips"),
-        *("--cache-limit", "--cropper", "--cross-validate", "--data"),
-        *("--device", "--dry-run"),
-        *("--folds", "--frames", "--group-by", "--help", "--json", "--keep-views-up-to"),
-        "--limit",
+        *("--cache-limit", "--checkpoint-minutes", "--compile", "--cropper", "--cross-validate"),
+        *("--data", "--device", "--dry-run"),
+        *("--folds", "--frames", "--gpus", "--group-by", "--help", "--json"),
+        *("--keep-checkpoints", "--keep-views-up-to", "--limit"),
         *("--max-failed", "--pixels"),
         *("--precision", "--protocol", "--results", "--sampler", "--seed", "--seeds", "--set"),
-        *("--stride", "--suite", "--task", "--views", "--weights", "--workers"),
+        *("--stride", "--suite", "--task", "--tensorboard", "--views", "--weights", "--workers"),
     ],
     "show": ["NAME", "--help", "--json"],
     "table": [
@@ -211,7 +221,10 @@ def test_an_interrupt_is_said_and_has_the_shell_s_code(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- JSON for machines
 
-FREE_KEYS = {"groups", "metrics", "scores", "recipe", "ruler", "published_percent"}
+FREE_KEYS = {
+    *("groups", "metrics", "scores", "recipe", "ruler", "published_percent"),
+    *("overrides", "start", "without"),
+}
 """Fields whose own keys are names of metrics, classes and numbers of a recipe."""
 
 
@@ -245,7 +258,8 @@ def _unlike(shown: Any, printed: Any, where: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "heading", ["ls tasks", "ls backbones", "ls protocols", "ls suites", "ls results"]
+    "heading",
+    ["ls tasks", "ls backbones", "ls protocols", "ls suites", "ls studies", "ls results"],
 )
 def test_a_list_has_the_documented_shape(heading: str, here: Path) -> None:
     printed = json.loads(rsbench(*heading.split(), "--json").out)
@@ -299,6 +313,22 @@ def test_a_dry_run_prints_the_documented_object(here: Path) -> None:
     assert answer.code == 0
     assert _unlike(_documented()["run --dry-run"], printed[1]) == []
     assert [each["finished"] for each in printed] == [True, False]
+
+
+def test_a_study_is_printed_in_the_documented_shape(here: Path) -> None:
+    held = ("batch_size=4", "stochastic_depth=0", "randaugment_layers=0", "epochs=1")
+    words = ("--task", "folder", "--data", "data", "--backbone", "tiny_2d", "--pixels", "16")
+    study = ("ablate", *words, *(word for each in held for word in ("--set", each)), "--json")
+    foretold = _lines_of(rsbench(*study, "--dry-run").out)
+    *cells, printed = _lines_of(rsbench(*study).out)
+    shown = _documented()["ablate"]
+    # The first row is compared with none.
+    changed = printed | {"rows": printed["rows"][1:]}
+
+    assert [_unlike(_documented()["ablate --dry-run"], each) for each in foretold] == [[]] * 6
+    assert [_unlike(_documented()["run"], each) for each in cells] == [[]] * 6
+    assert _unlike(shown, changed) == []
+    assert printed["rows"][0]["change"] is None
 
 
 def test_a_check_prints_the_documented_list(here: Path) -> None:

@@ -132,8 +132,9 @@ def test_a_wrong_field_is_named(part: str | None, field: str, value: object, mes
 
 
 def test_every_required_field_is_missed() -> None:
+    optional = {"schema", "digest", "selection", "curve", "cost", "environment", "files", "views"}
     for field in fields(RunRecord):
-        if field.name in ("schema", "digest", "selection", "cost", "environment", "files", "views"):
+        if field.name in optional:
             continue
         with pytest.raises(RecordError, match=f"'{field.name}', which is missing"):
             from_json(_edited(lambda content, name=field.name: content.pop(name)), where="r.json")
@@ -146,6 +147,15 @@ def test_a_record_older_than_remarks_and_view_scores_has_none() -> None:
     old = from_json(_edited(as_before), where="old.json")
 
     assert (old.data.remarked, dict(old.views)) == ((), {})
+
+
+def test_a_curve_comes_back_and_a_record_older_than_curves_has_none() -> None:
+    row = {"fold": "split1", "epoch": 1, "steps": 12, "train_loss": 0.7, "held_out_top1": 1 / 3}
+    record = make_record(curve=(row,))
+    text = _edited(lambda content: content.pop("curve"))
+
+    assert from_json(to_json(record), where="r").curve == (row,)
+    assert from_json(text, where="r").curve == ()
 
 
 def test_a_record_older_than_the_choice_of_resizer_means_torchvisions() -> None:

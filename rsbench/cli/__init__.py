@@ -17,6 +17,7 @@ import click
 
 from rsbench import __version__
 from rsbench.cli import (
+    ablate,
     cache,
     data,
     doctor,
@@ -64,6 +65,7 @@ def commands() -> None:
 
 for verb in (
     run.run,
+    ablate.ablate,
     tables.table,
     listing.ls,
     listing.show,

@@ -77,7 +77,7 @@ def grid_of(words: dict[str, Any]) -> Grid:
     default = "linear_probe" if suite is None else ",".join(suite.protocols)
     protocols = names_of(words["protocols"] or default)
     found = [find_protocol(name).spec for name in protocols]
-    overrides = _overrides(words["overrides"])
+    overrides = overrides_of(words["overrides"])
     for protocol in found:
         check_overrides(protocol, overrides)
     if suite is not None:
@@ -216,6 +216,7 @@ def backbones_with_weights(backbones: str, weights: str) -> list[tuple[str, str]
 def _requests(cells: Sequence[_Cell], words: dict[str, Any]) -> tuple[RunRequest, ...]:
     """Give one request a cell and seed."""
     from rsbench.cells import RunRequest
+    from rsbench.data.launching import processes_here
     from rsbench.data.roots import cache_root
 
     seeds = _seeds(words["seed"], words["seeds"])
@@ -231,7 +232,7 @@ def _requests(cells: Sequence[_Cell], words: dict[str, Any]) -> tuple[RunRequest
             results=words["results"],
             cache_root=cache_root(),
             limit=words["limit"],
-            overrides=_overrides(words["overrides"]),
+            overrides=overrides_of(words["overrides"]),
             pixels=words["pixels"],
             frames=words["frames"],
             stride=words["stride"],
@@ -245,10 +246,16 @@ def _requests(cells: Sequence[_Cell], words: dict[str, Any]) -> tuple[RunRequest
             max_failed=words["max_failed"],
             device=device,
             batch_size=words["batch_size"],
-            num_workers=_default_workers(device) if words["workers"] is None else words["workers"],
+            num_workers=_default_workers(device, shared_by=words["gpus"] or processes_here())
+            if words["workers"] is None
+            else words["workers"],
             cache_clips_gib=words["cache_clips"],
             cache_limit_gib=words["cache_limit"],
             precision=words["precision"],
+            compile=words["compile"],
+            keep_checkpoints=words["keep_checkpoints"],
+            checkpoint_minutes=words["checkpoint_minutes"],
+            log_root=words["tensorboard"],
             again=words["again"],
             allow_test_selection=words["allow_test_selection"],
         )
@@ -303,7 +310,12 @@ def _seeds(one: int | None, several: str | None) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def _overrides(texts: Sequence[str]) -> dict[str, str]:
+def overrides_of(texts: Sequence[str]) -> dict[str, str]:
+    """Give the entries after ``--set`` by their keys.
+
+    Raises:
+        RsbenchError: One is not KEY=VALUE, or a key stands twice.
+    """
     pairs = [_pair(text) for text in texts]
     overrides = dict(pairs)
     if len(overrides) < len(pairs):
@@ -324,6 +336,11 @@ def _default_backbones(modalities: Sequence[str]) -> str:
     return "resnet_rs_3d_50,resnet_rs_50" if "video" in modalities else "resnet_rs_50"
 
 
-def _default_workers(device: str) -> int:
-    """Give loader processes: on a CPU the network needs the cores itself; one feeds a GPU."""
-    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() - 1))
+def _default_workers(device: str, *, shared_by: int = 1) -> int:
+    """Give loader processes: on a CPU the network needs the cores itself; one feeds a GPU.
+
+    Args:
+        device: Where the network runs.
+        shared_by: Processes of this run on this machine, which share its cores.
+    """
+    return 0 if device == "cpu" else min(MOST_WORKERS, max(1, usable_cores() // shared_by - 1))

@@ -16,6 +16,7 @@ import click
 from rsbench.cli.options import RECORDS, RESULTS, examples
 from rsbench.cli.printing import bytes_in_words, print_columns, record_in_words, record_json
 from rsbench.errors import UnknownNameError
+from rsbench.plans import STUDIES, Study
 from rsbench.suites import SAMPLE, SUITES, Suite, find_suite
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
 
-WHAT = ("tasks", "backbones", "protocols", "suites", "samplers", "croppers", "results")
+WHAT = ("tasks", "backbones", "protocols", "suites", "studies", "samplers", "croppers", "results")
 """What can be listed."""
 
 WIDTH = 100
@@ -56,7 +57,7 @@ LEGEND = (
 @click.option("--pretrained", is_flag=True, help="Of backbones: their weights, a line each.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json: bool) -> None:
-    """List tasks, backbones, protocols, suites, samplers, croppers or results.
+    """List tasks, backbones, protocols, suites, studies, samplers, croppers or results.
 
     A plug-in that can't be imported is named at the end and breaks nothing else.
     """
@@ -67,6 +68,9 @@ def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json
         return
     if what == "suites":
         _list_suites(as_json=as_json)
+        return
+    if what == "studies":
+        _list_studies(as_json=as_json)
         return
     if what in ("samplers", "croppers"):
         rows = _samplers_json() if what == "samplers" else _croppers_json()
@@ -127,6 +131,45 @@ def _suite_json(suite: Suite) -> dict[str, Any]:
     }
 
 
+def _list_studies(*, as_json: bool) -> None:
+    """List what `rsbench ablate` can vary; in words each study with its rows."""
+    if as_json:
+        click.echo(json.dumps([_study_json(study) for study in STUDIES], indent=1))
+        return
+    for study in STUDIES:
+        click.echo(f"{study.name}: {study.title} ({study.protocol})")
+        if study.first:
+            click.echo(f"  {study.first}")
+        for step in study.steps:
+            words = [f"{key}={value}" for key, value in step.overrides.items()]
+            words += [f"no longer {key}={study.without[key]}" for key in step.restores]
+            click.echo(f"  {step.name}: {', '.join(words)}")
+
+
+def _study_json(study: Study) -> dict[str, Any]:
+    return {
+        "name": study.name,
+        "title": study.title,
+        "protocol": study.protocol,
+        "start": dict(study.start),
+        "without": dict(study.without),
+        "first": study.first,
+        "first_published": study.first_published,
+        "steps": [
+            {
+                "name": step.name,
+                "overrides": dict(step.overrides),
+                "restores": list(step.restores),
+                "published": step.published,
+            }
+            for step in study.steps
+        ],
+        "adds_up": study.adds_up,
+        "published_on": study.published_on,
+        "citation": study.citation,
+    }
+
+
 def _samplers_json() -> list[dict[str, Any]]:
     from rsbench.media.random_sampling import RANDOM_SAMPLERS
     from rsbench.media.sampling import SAMPLERS
@@ -184,7 +227,7 @@ def _spec_json(found: Found[Any]) -> dict[str, Any]:
         row |= {
             "targets": sorted(spec.targets),
             "trains": spec.trains,
-            "selects_on": spec.selects_on,
+            "selects_on": spec.selects(spec.recipe),
             "sampler": spec.sampler,
             "cropper": spec.cropper,
             "recipe": dict(spec.recipe),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,20 @@ RESULTS = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 RECORDS = "Folder of records."
 
+
+class _Amount(click.FloatRange):
+    """A number above 0, and a number: to click "nan" and "inf" are in any range."""
+
+    def convert(
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+AMOUNT = _Amount(min=0, min_open=True)
 _VIEWS = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
@@ -51,8 +66,16 @@ def default_device() -> str:
 
 
 def own_device(name: str) -> str:
-    """Give "cuda" the number of this process's GPU where torchrun has started several processes."""
-    from rsbench.data.team import local_rank
+    """Give "cuda" the number of this process's GPU where it is one of several processes."""
+    from rsbench.data.launching import launch_of
 
-    rank = local_rank()
-    return name if name != "cuda" or rank is None else f"cuda:{rank}"
+    launch = launch_of()
+    if name != "cuda" or launch is None:
+        return name
+    if launch.by == "srun":
+        import torch
+
+        # A cluster may show each task its own GPU alone, which is then its first.
+        if torch.cuda.device_count() == 1:
+            return "cuda:0"
+    return f"cuda:{launch.local_rank}"

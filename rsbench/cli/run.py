@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsbench.cli.grid import MOST_SEED, Grid, grid_of, say_left_out
-from rsbench.cli.options import FILE, RECORDS, RESULTS, examples
+from rsbench.cli.options import AMOUNT, FILE, RECORDS, RESULTS, examples
 from rsbench.cli.printing import (
     bytes_in_words,
     duration_in_words,
@@ -116,6 +117,35 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the network; bf16 and fp16 by autocast.",
 )
+@click.option("--compile", is_flag=True, help="Train through torch.compile.")
+@click.option(
+    "--keep-checkpoints",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Latest checkpoints of a training that stay on the disk until it ends.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=AMOUNT,
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Longest time between two checkpoints; all but short epochs end with one.",
+)
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write trainings' losses, rates and scores there.",
+)
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use N GPUs of this machine (or N processes: --device cpu).  [default: one]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would run, and its size; run nothing.")
 @click.option("--again", is_flag=True, help="Run even if the same run is finished.")
 @click.option(
@@ -132,25 +162,64 @@ def run(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments, t
     A task without configured data runs on its embedded sample and says so; of a suite it is left
     out, and said. A suite ends with one table of ranked backbones.
     """
-    from rsbench.data.team import joined
+    grid: Grid | None = None
 
+    def plan() -> Grid:
+        nonlocal grid
+        grid = grid_of(words)
+        return grid
+
+    def conclude(finished: Mapping[int, Finished]) -> None:
+        assert grid is not None, "what is finished was planned"
+        if finished and not words["as_json"]:
+            _print_tables_of([*finished.values()], words["results"], suite=grid.suite)
+            if grid.faults:
+                names = ", ".join(backbone for backbone, _ in grid.faults)
+                click.echo(f"  Left out of this run: {names}, as said at its beginning.")
+
+    return carry_out(plan, words, conclude)
+
+
+def carry_out(
+    plan: Callable[[], Grid],
+    words: Mapping[str, Any],
+    conclude: Callable[[Mapping[int, Finished]], None],
+) -> int:
+    """Run the cells of a plan, in this process or in several; give the exit code.
+
+    Args:
+        plan: Gives the cells; every process of a run calls it, and must be given the same.
+        words: Of the command line: "dry_run", "as_json" and "gpus" are looked at.
+        conclude: Called at the end, in one process, with what is finished, by the number of its
+            request in the plan.
+
+    Raises:
+        RsbenchError: There is one cell, and it failed; or nothing could be planned.
+    """
+    from rsbench.data.team import joined
+    from rsbench.processes import ENDS_WITH_STARTER, end_with_starter
+
+    if os.environ.pop(ENDS_WITH_STARTER, None):
+        end_with_starter()
+    if words["gpus"] is not None and not words["dry_run"]:
+        return _run_on_gpus(plan(), words, conclude)
     with joined() as team:
         if team is None:
-            return _run_grid(grid_of(words), words)
+            return _run_grid(plan(), words, conclude)
         if not team.leads:
-            return _help_grid(words, team)
+            return _help_grid(plan, team)
         try:
-            return _run_grid(grid_of(words), words, team=team)
+            return _run_grid(plan(), words, conclude, team=team)
         finally:
             team.dismiss()
 
 
-def _help_grid(words: dict[str, Any], team: Team) -> int:
-    """Help the first process of those that torchrun started, without a word."""
+def _help_grid(plan: Callable[[], Grid], team: Team) -> int:
+    """Help the first process of the team, without a word."""
     from rsbench.runner import assist
 
     try:
-        requests = grid_of(words).requests
+        requests = plan().requests
     except RsbenchError:
         # The first process meets the same fault and says it, or sends an order, which fails there.
         requests = ()
@@ -158,43 +227,131 @@ def _help_grid(words: dict[str, Any], team: Team) -> int:
     return 0
 
 
-def _run_grid(grid: Grid, words: dict[str, Any], *, team: Team | None = None) -> int:
-    from rsbench.data.team import Helpers
+class _Faults:
+    """Says what goes wrong in a grid, each thing once, and keeps the exit code."""
 
-    code = say_left_out(grid)
-    finished = []
+    def __init__(self, grid: Grid) -> None:
+        """Begin with what of the grid can't run."""
+        self.code = say_left_out(grid)
+        self._said: set[str] = set()
+
+    def meet(self, request: RunRequest, error: Exception) -> None:
+        """Take the fault of one cell."""
+        self.code = max(self.code, error.exit_code if isinstance(error, RsbenchError) else 1)
+        # What is wrong with the data is wrong in every cell, and said once.
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            _report_cell(request, error)
+
+
+def _run_grid(
+    grid: Grid,
+    words: Mapping[str, Any],
+    conclude: Callable[[Mapping[int, Finished]], None],
+    *,
+    team: Team | None = None,
+) -> int:
+    from rsbench.cli.gpus import processes_of
+    from rsbench.data.team import Helpers
+    from rsbench.training.interruption import Stopped
+
+    faults = _Faults(grid)
+    finished: dict[int, Finished] = {}
     sizes: list[Estimate] = []
-    said: set[str] = set()
+    nums = [1 if team is None else team.size] * len(grid.requests)
+    if words["gpus"] is not None:
+        # Only a dry run comes here with it.
+        nums = processes_of(grid.requests, words["gpus"])
     requests = [
         request
         if team is None
         else dataclasses.replace(request, helpers=Helpers(team=team, cell=number))
         for number, request in enumerate(grid.requests)
     ]
-    for request in requests:
+    for number, request in enumerate(requests):
         try:
             if words["dry_run"]:
-                sizes.append(_dry_run(request, as_json=words["as_json"]))
+                as_json, num = words["as_json"], nums[number]
+                sizes.append(_dry_run(request, as_json=as_json, num_processes=num))
             else:
-                finished.append(_run_cell(request, as_json=words["as_json"]))
+                finished[number] = _run_cell(request, as_json=words["as_json"])
+        # Who ends a training ends the grid: the next cell is not begun in its place.
+        except Stopped:
+            raise
         # One bad cell must not cost the finished ones, nor those still to come, whatever it raises:
         # plug-ins are anybody's code.
         except Exception as error:
             if len(requests) == 1:
                 raise
-            code = max(code, error.exit_code if isinstance(error, RsbenchError) else 1)
-            # What is wrong with the data is wrong in every cell, and said once.
-            if str(error) not in said:
-                said.add(str(error))
-                _report_cell(request, error)
+            faults.meet(request, error)
     if len(sizes) > 1 and not words["as_json"]:
         click.echo(_sum_in_words(sizes))
-    if finished and not words["as_json"]:
-        _print_tables_of(finished, words["results"], suite=grid.suite)
-        if grid.faults:
-            names = ", ".join(backbone for backbone, _ in grid.faults)
-            click.echo(f"  Left out of this run: {names}, as said at its beginning.")
-    return code
+    if not words["dry_run"]:
+        conclude(finished)
+    return faults.code
+
+
+def _run_on_gpus(
+    grid: Grid,
+    words: Mapping[str, Any],
+    conclude: Callable[[Mapping[int, Finished]], None],
+) -> int:
+    """Run each cell in processes of its own; this one says what comes of it."""
+    from rsbench.cells import prepare
+    from rsbench.cli.gpus import Told, check_gpus, jobs_of, run_in_processes
+    from rsbench.records import store
+    from rsbench.runner import Finished
+
+    num, as_json = words["gpus"], words["as_json"]
+    kind = check_gpus(num, words["device"])
+    faults = _Faults(grid)
+    finished: dict[int, Finished] = {}
+    introductions: list[str] = []
+
+    def cells() -> Iterator[Cell | None]:
+        """Give the cells one after another: together, the items of a large grid fill the memory."""
+        for request in grid.requests:
+            store.check_writable(request.results)
+            try:
+                cell = prepare(request)
+            # The cell's own process meets it again, and says so.
+            except RsbenchError:
+                introductions.append("")
+                yield None
+            else:
+                introductions.append(_introduction(cell))
+                yield cell
+
+    jobs = jobs_of(cells(), num)
+    if len(jobs) > 1 and not as_json:
+        num_alone = sum(not job.on_all for job in jobs)
+        one, many = ("GPU", "GPUs") if kind == "cuda" else ("process", "processes")
+        click.echo(
+            f"{len(jobs)} cells on {num} {many}: {num_alone} on one {one} each,"
+            f" {len(jobs) - num_alone} on all of them."
+        )
+
+    def tell(number: int, told: Told) -> None:
+        if told.fault is not None:
+            faults.meet(grid.requests[number], told.fault)
+            return
+        assert told.path is not None, "what did not fail left a record"
+        each = Finished(record=store.read(told.path), path=told.path, reused=told.reused)
+        finished[number] = each
+        if introductions[number] and not as_json:
+            click.echo(introductions[number])
+        _say_finished(each, as_json=as_json)
+
+    stopped = run_in_processes(
+        grid.requests,
+        jobs,
+        num=num,
+        kind=kind,
+        heard=lambda line: click.echo(line, err=True),
+        told=tell,
+    )
+    conclude(finished)
+    return faults.code if stopped is None else 128 + stopped
 
 
 def _report_cell(request: RunRequest, error: Exception) -> None:
@@ -214,11 +371,17 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
 
     with reporter() as report:
         say = partial(_say_note, err=as_json)
-        cell = prepare(dataclasses.replace(request, progress=report, say=say))
+        told = dataclasses.replace(request, progress=report, measured=report.measured, say=say)
+        cell = prepare(told)
         store.check_writable(request.results)
         if not as_json:
-            _introduce(cell)
+            click.echo(_introduction(cell))
         finished = run_cell(cell)
+    _say_finished(finished, as_json=as_json)
+    return finished
+
+
+def _say_finished(finished: Finished, *, as_json: bool) -> None:
     if as_json:
         described = record_json(finished.record, finished.path) | {"reused": finished.reused}
         click.echo(json.dumps(described))
@@ -232,34 +395,39 @@ def _run_cell(request: RunRequest, *, as_json: bool) -> Finished:
         remarks = remarks_in_words(finished.record)
         lines = [record_in_words(finished.record), remarks, f"record: {finished.path}"]
         click.echo("\n".join(f"  {line}" for line in lines if line))
-    return finished
 
 
 def _say_note(line: str, *, err: bool) -> None:
     click.echo(f"  note: {line}", err=err)
 
 
-def _introduce(cell: Cell) -> None:
+def sample_in_words(cell: Cell) -> list[str]:
+    """Say, in one line, that the embedded sample runs where no data was found; else in none."""
+    if not cell.sample or cell.task_name == cell.request.task:
+        return []
+    return [
+        f"{cell.request.task}: no data is configured, so this runs the embedded sample"
+        f" {cell.task_name} (synthetic; its numbers say nothing of the real data set)."
+    ]
+
+
+def _introduction(cell: Cell) -> str:
     """Say what is about to run; on a sample, that it is one comes first."""
     request, gathered = cell.request, cell.gathered
-    if cell.sample and cell.task_name != request.task:
-        click.echo(
-            f"{request.task}: no data is configured, so this runs the embedded sample"
-            f" {cell.task_name} (synthetic; its numbers say nothing of the real data set)."
-        )
+    lines = [request.purpose] if request.purpose else []
+    lines += sample_in_words(cell)
     seen = f"{cell.input.frames} x {cell.input.stride} x {cell.input.pixels}"
-    click.echo(
+    lines.append(
         f"{cell.task_name} · {cell.backbone.spec.name} · {cell.protocol.spec.name}"
         f" · seed {request.seed} · weights {cell.weights.name}: {_counted(gathered)} at {seen}"
     )
-    for note in cell.notes:
-        click.echo(f"  note: {note}")
+    lines += [f"  note: {note}" for note in cell.notes]
     if gathered.missing:
         names = list(dict.fromkeys(gathered.missing))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        click.echo(f"  listed and not here: {len(gathered.missing)} ({shown})")
-    for note in gathered.notes:
-        click.echo(f"  note: {note}")
+        lines.append(f"  listed and not here: {len(gathered.missing)} ({shown})")
+    lines += [f"  note: {note}" for note in gathered.notes]
+    return "\n".join(lines)
 
 
 def _counted(gathered: Gathered) -> str:
@@ -278,12 +446,12 @@ def _span(counts: Sequence[int]) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _dry_run(request: RunRequest, *, as_json: bool) -> Estimate:
+def _dry_run(request: RunRequest, *, as_json: bool, num_processes: int) -> Estimate:
     from rsbench.cells import prepare
     from rsbench.estimate import estimate
 
     cell = prepare(request)
-    size = estimate(cell)
+    size = estimate(cell, num_processes=num_processes)
     reading = cell.predict_reading
     if as_json:
         described = {
@@ -300,7 +468,7 @@ def _dry_run(request: RunRequest, *, as_json: bool) -> Estimate:
         del described["looks"]
         click.echo(json.dumps(described))
         return size
-    _introduce(cell)
+    click.echo(_introduction(cell))
     if reading.read is None and reading.modality != "volume":
         click.echo(f"  tested on {_views_in_words(reading)}")
     lines = _estimate_lines(size, counted=_counted(cell.gathered))
@@ -353,8 +521,20 @@ def _estimate_lines(size: Estimate, *, counted: str) -> list[str]:
         f"reads {bytes_in_words(size.media_bytes)} of media",
         _cache_line(size),
         *_view_lines(size),
+        *_training_lines(size),
         f"time: {time}",
     ]
+
+
+def _training_lines(size: Estimate) -> list[str]:
+    """Say how long the network learns; nothing where it stays as it is."""
+    if not size.train_steps:
+        return []
+    line = f"training: about {size.train_steps} steps"
+    if size.train_seconds is None:
+        return [line]
+    hours = f"{size.train_seconds / 3600:.2g} hours"
+    return [f"{line}, {hours} of one device, from one step measured"]
 
 
 def _cache_line(size: Estimate) -> str:

@@ -193,6 +193,11 @@ class RunRecord:
     metrics: tuple[MetricPart, ...]
     """The headline first."""
     selection: tuple[Mapping[str, Scalar], ...] = ()
+    curve: tuple[Mapping[str, Scalar], ...] = ()
+    """One row an epoch of each training of the network: epoch, steps, train_loss, train_top1,
+    learning_rate, seconds; held_out_top1 (held_out_map of several labels) where something was held
+    out, training where there were several, fold where folds have names. Empty where nothing was
+    trained step by step, and in records older than this."""
     cost: Mapping[str, Scalar] = field(default_factory=dict)
     """num_parameters, macs_per_view, views; seconds_fit and seconds_predict (reading and extraction
     included, cached features not computed again), seconds_solve (the solver or training alone),

@@ -7,21 +7,26 @@ import sys
 from typing import Literal, get_args
 
 from rsbench.errors import UnknownNameError
-from rsbench.tables.markdown import ranking_to_markdown, readme, to_markdown
+from rsbench.tables.ablation import Ablation, ablation_json, build_ablation, lay_out_ablation
+from rsbench.tables.markdown import layout_to_markdown, ranking_to_markdown, readme, to_markdown
 from rsbench.tables.ranked_layout import lay_out_ranking
 from rsbench.tables.ranking import Ranking, Rankings, rank
 from rsbench.tables.table import Table, Tables, build
 
 __all__ = [
+    "Ablation",
     "Form",
     "Ranking",
     "Rankings",
     "Table",
     "Tables",
+    "ablation_json",
     "build",
+    "build_ablation",
     "rank",
     "readme",
     "render",
+    "render_ablation",
     "render_ranking",
 ]
 
@@ -91,6 +96,21 @@ def render_ranking(rankings: Rankings, form: str) -> str:
     if form == "json":
         return ranked_machine.ranking_to_json(rankings)
     raise _unknown(form)
+
+
+def render_ablation(ablation: Ablation, form: Literal["terminal", "markdown"]) -> str:
+    """Draw a study in one form, ending with a newline; see `render`.
+
+    Args:
+        ablation: What `build_ablation` gave.
+        form: See `ablation_json` for machines.
+    """
+    layout = lay_out_ablation(ablation)
+    if form == "markdown":
+        return layout_to_markdown(layout)
+    from rsbench.tables.terminal import layout_to_terminal
+
+    return layout_to_terminal(layout, width=_width(), styled=sys.stdout.isatty())
 
 
 def _width() -> int:

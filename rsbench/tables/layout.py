@@ -187,19 +187,19 @@ def metric_text(cell: Cell | None, column: Column) -> Text:
     """Give a number with its spread over seeds, its folds and its interval."""
     if cell is None:
         return Text("-")
-    spread = "" if cell.std is None else f" ± {_number(cell.std, column)}"
-    main = _number(cell.value, column) + spread
+    spread = "" if cell.std is None else f" ± {number_text(cell.std, column)}"
+    main = number_text(cell.value, column) + spread
     if cell.folds:
-        main += f" ({' / '.join(_number(value, column) for value in cell.folds)})"
+        main += f" ({' / '.join(number_text(value, column) for value in cell.folds)})"
     if cell.low is None or cell.high is None:
         return Text(main)
-    return Text(main, f"{_number(cell.low, column)}, {_number(cell.high, column)}")
+    return Text(main, f"{number_text(cell.low, column)}, {number_text(cell.high, column)}")
 
 
 def _difference(row: Row, column: Column, *, is_first: bool) -> Text:
     if row.difference is None:
         return Text("first" if is_first else "-")
-    return _signed(*(_number(number, column) for number in row.difference))
+    return _signed(*(number_text(number, column) for number in row.difference))
 
 
 def difference_text(difference: tuple[float, float, float]) -> Text:
@@ -211,7 +211,8 @@ def _signed(value: str, low: str, high: str) -> Text:
     return Text(value if value.startswith("-") else f"+{value}", f"{low}, {high}")
 
 
-def _number(value: float, column: Column) -> str:
+def number_text(value: float, column: Column) -> str:
+    """Give a number of a column as the column shows it."""
     if not column.percent:
         return f"{value:.4g}"
     return percent(value, decimals=column.decimals)

@@ -50,6 +50,11 @@ def ranking_to_markdown(layouts: Sequence[Layout], problems: Sequence[str], *, a
     return _page([_section(layout) for layout in layouts], problems, absence)
 
 
+def layout_to_markdown(layout: Layout) -> str:
+    """Give one table in words as markdown, under a heading of the second level."""
+    return _section(layout)
+
+
 def readme(contents: Contents) -> str:
     """Give the README of a results folder; it is stale where its text differs from this.
 

@@ -233,7 +233,7 @@ def _place(record: RunRecord) -> tuple[str, str, bool, bool, int]:
 
 def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...]) -> Table:
     record = group[0].record
-    columns = tuple(_column(metric, group) for metric in record.metrics)
+    columns = tuple(column_of(metric, group) for metric in record.metrics)
     members = _ranked(group)
     pairs = paired_with_first(
         [by_seed(row) for row in members],
@@ -265,7 +265,8 @@ def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...])
     )
 
 
-def _column(metric: MetricPart, group: Sequence[Stored]) -> Column:
+def column_of(metric: MetricPart, group: Sequence[Stored]) -> Column:
+    """Say how a metric of some records is shown."""
     parts = [part for stored in group for part in stored.record.metrics if part.name == metric.name]
     return Column(
         metric=metric.name,
@@ -312,7 +313,7 @@ def _ranked(group: Sequence[Stored]) -> list[list[Stored]]:
     sign = -1.0 if headline.higher_is_better else 1.0
 
     def place(entry: tuple[tuple[object, ...], list[Stored]]) -> tuple[float, str]:
-        cell = _cell(headline.name, entry[1])
+        cell = cell_of(headline.name, entry[1])
         return (math.inf if cell is None else sign * cell.value), repr(entry[0])
 
     return [members for _, members in sorted(by_identity.items(), key=place)]
@@ -326,8 +327,11 @@ def by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
     return list(seeds.values())
 
 
-def _cell(metric: str, members: Sequence[Stored]) -> Cell | None:
-    """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds."""
+def cell_of(metric: str, members: Sequence[Stored]) -> Cell | None:
+    """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds.
+
+    None where a record lacks it.
+    """
     values, lows, highs, counts = [], [], [], []
     folds: list[list[float]] = []
     for runs in by_seed(members):
@@ -385,32 +389,34 @@ def _row(
         lifting=network.lifting,
         num_parameters=network.num_parameters,
         seeds=tuple(sorted({stored.record.seed for stored in members})),
-        cells=tuple(_cell(column.metric, members) for column in columns),
+        cells=tuple(cell_of(column.metric, members) for column in columns),
         difference=difference,
         num_evaluated=min(part.num_evaluated for part in parts),
         num_failed=max(part.num_failed for part in parts),
         num_expected=parts[0].num_expected,
         num_missing=parts[0].num_missing,
         num_official=parts[0].num_official,
-        seconds=_seconds(members),
+        seconds=seconds_of(members),
         cached=all(
             stored.record.cost.get("views_computed") == 0
             and bool(stored.record.cost.get("views_cached"))
             for stored in members
         ),
-        marks=_marks(members),
+        marks=marks_of(members),
         fit_marks=_fit_marks(members),
         records=tuple(sorted(stored.name for stored in members)),
     )
 
 
-def _seconds(members: Sequence[Stored]) -> float | None:
+def seconds_of(members: Sequence[Stored]) -> float | None:
+    """Give the wall clock of a run on average; None where a record does not say."""
     totals = [stored.record.cost.get("seconds_total") for stored in members]
     known = [float(total) for total in totals if isinstance(total, int | float)]
     return _mean(known) if len(known) == len(totals) else None
 
 
-def _marks(members: Sequence[Stored]) -> tuple[str, ...]:
+def marks_of(members: Sequence[Stored]) -> tuple[str, ...]:
+    """Give what no reader of a row of runs may miss."""
     record = members[0].record
     verified = all(stored.record.weights.verified for stored in members)
     marks = []

@@ -57,6 +57,14 @@ def ranking_to_terminal(
     return captured.get()
 
 
+def layout_to_terminal(layout: Layout, *, width: int, styled: bool) -> str:
+    """Give one table in words as text for a terminal; see `to_terminal`."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=styled, highlight=False)
+    with console.capture() as captured:
+        _print_layout(layout, console)
+    return captured.get()
+
+
 def _rank_before_name(layout: Layout) -> Layout:
     """Write "1. NAME", or "2= NAME", in the first column: on a terminal names share it."""
     rows = tuple((Text(f"{_dotted(row[0].main)}{row[1].main}"), *row[2:]) for row in layout.rows)
@@ -140,7 +148,8 @@ def _wrapped(header: str) -> list[str]:
 
 def _name(texts: Sequence[str], marks: str) -> Styled:
     styled = Styled(texts[0])
-    styled.append(f"\n{', '.join(texts[1:])}", style="dim")
+    if len(texts) > 1:
+        styled.append(f"\n{', '.join(texts[1:])}", style="dim")
     if marks:
         styled.append(f"\n{marks}", style="yellow")
     return styled
