@@ -11,6 +11,10 @@ EN     := torchvision/efficientnet_b
 NETWORKS := $(RS)50@160,$(RS)101@160,$(RS)101@192,$(RS)152@192,$(RS)152@224,$(RS)152@256,$\
 $(EN)0@224,$(EN)1@240,$(EN)2@260,$(EN)3@300,$(EN)4@380,$(EN)5@456
 LITE   := efficientnet_lite_0,efficientnet_lite_1
+# Networks and a recipe that a CPU can train from random weights on the sample of 320 clips.
+SMALL  := resnet_rs_3d_50+blocks=1-1-1-1+width=0.25,resnet_rs_50+blocks=1-1-1-1+width=0.25
+FROM_SCRATCH := --set epochs=12 --set optimizer=adamw --set learning_rate=0.002 --set weight_decay=0.05 \
+    --set dropout=0 --set stochastic_depth=0 --set held_out=0.1
 PARITY := build/parity
 PEERS  := build/peers
 # One thread a process; the tests of a file share what they make, so they stay in one process.
@@ -36,9 +40,11 @@ demo: $(STAMP)
 	$(BIN)/rsbench run --task kinetics400 --results $(DEMO)
 
 # The committed records: everything in results/ that packages alone can make again. The examples that
-# nearest neighbours vote by are not committed (.gitignore): they are as large as the features.
+# nearest neighbours vote by, and trained networks, are not committed (.gitignore): they are large.
 results: $(STAMP)
 	$(BIN)/rsbench run --task kinetics400@sample --seeds 0,1,2 --results results
+	$(BIN)/rsbench run --task kinetics400@sample --backbone $(SMALL) --protocol finetune $(FROM_SCRATCH) \
+	    --seeds 0,1,2 --results results
 	$(BIN)/rsbench run --suite offline --backbone $(LITE) --weights pretrained --results results
 	$(BIN)/rsbench table results --write
 
@@ -72,10 +78,14 @@ bench-video: $(PEERS)/.installed
 parity: $(STAMP) $(PARITY)/.installed
 	PYTHONPATH=. $(PARITY)/venv/bin/python -W ignore tests/parity/record.py $(PARITY)
 	$(PARITY)/venv/bin/python -W ignore tests/parity/record_pixels.py
+	PYTHONPATH=tests $(PARITY)/venv/bin/python -W ignore tests/parity/record_training.py $(PARITY)
+	PYTHONPATH=tests $(PARITY)/venv/bin/python -W ignore tests/parity/record_augmentation.py
 	PYTHONPATH=. $(PARITY)/venv/bin/python -m pytest --noconftest -q -m parity tests/test_foreign.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_resnet_rs_parity.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_resnet_rs_parity.py tests/test_optimisation.py \
+	    tests/test_schedules.py tests/test_averaging.py tests/test_official_training.py tests/test_lars.py \
+	    tests/test_randaugment.py
 	@rm -rf $(PARITY)/read
-	@echo "parity: our networks, and checkpoints written by the official code, give its numbers"
+	@echo "parity: our networks, optimizers and distortions, and the official code's checkpoints, give its numbers"
 
 # Long tests ask for their size: small unless RSBENCH_SOAK says how many rounds.
 soak: $(STAMP)

@@ -3,8 +3,9 @@
 Each page is one story, run from top to bottom in one empty folder. HTML comments before a code
 block speak to this test and are invisible on the page:
 
-- ``<!-- tested with: OPTIONS -->`` adds options to the `rsbench run` lines of the next block: the
-  size a reader wants is not the size a test has time for. A repeated option wins over the page's.
+- ``<!-- tested with: OPTIONS -->`` adds options to the `rsbench run` and `rsbench ablate` lines of
+  the next block: the size a reader wants is not the size a test has time for. A repeated option
+  wins over the page's.
 - ``<!-- file: NAME -->`` writes the next block to that file; ``<!-- file: NAME, run -->`` runs it.
 """
 
@@ -85,7 +86,7 @@ class Reader:
             _assert_make_knows(words[1])
         else:
             assert words[0] == "rsbench", f"nobody tests {line!r}"
-            extra = options if words[1] == "run" else ()
+            extra = options if words[1] in {"run", "ablate"} else ()
             with pytest.raises(SystemExit) as stopped:
                 main([*words[1:], *extra])
             assert stopped.value.code == 0, line
