@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
         found = Path(spec.origin).resolve().parent
         wanted = ROOT / folder
         assert found == wanted, f"{name} comes from {found}, not {wanted}; `pip install -e .[dev]`"
+    # A shell lets its background jobs ignore control-C, and all that they start: a test that sends
+    # it would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,8 @@ def writes_of(world: World, folder: Path) -> list[str]:
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
+    # Held by the child alone, it ends when the child does: what goes wrong there is seen here.
+    sender.close()
     words: list[str] = receiver.recv()
     child.join(60)
     return words
