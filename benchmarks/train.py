@@ -1,12 +1,13 @@
 """A step of training: rsbench's loop beside the loops people use, the same network in all.
 
-    python benchmarks/train.py [--networks resnet_rs_50@160x4,resnet_rs_3d_50@64x2x16] [--steps 4]
+    python benchmarks/train.py [--networks resnet_rs_50@128x4,resnet_rs_3d_50@64x2x16] [--steps 4]
                                [--repeats 3] [--precision float32] [--device cpu] [--threads 1]
     python benchmarks/train.py --device cuda --precision bf16 --threads 8 --workers 8 --files 4096
         --networks resnet_rs_50@160x256,resnet_rs_101@192x192,resnet_rs_152@224x96
 
-A network is written NAME@PIXELSxBATCH, of videos NAME@PIXELSxBATCHxFRAMES. Who takes part, each
-training a copy of one network of 400 classes on the same batches, which lie on the device already:
+A network is written NAME@PIXELSxBATCH, of videos NAME@PIXELSxBATCHxFRAMES, the batch 2 or more
+(rsbench joins batches of one: batch norm needs two). Who takes part, each training a copy of one
+network of 400 classes on the same batches, which lie on the device already:
 
 - rsbench: `rsbench.training.loop.train` as a run has it: finite losses checked, metrics, schedules,
   moving average; its rehearsal and its checkpoints are left out.
@@ -22,7 +23,8 @@ All use SGD with Nesterov momentum, weight decay, label smoothing, a cosine and 
 weights (the bare loop none of the last two). They take turns, each round beginning with another,
 and the bare loop runs twice: what its two times differ by is noise. Ratios are over CPU time of the
 process (wall clock on a GPU), round by round, and their median is given: above 1, rsbench is
-faster. The loss of everybody's first step is compared first.
+faster. The loss of everybody's first step stands beside; where a network draws (stochastic depth),
+each loop has its own draws, and losses differ.
 
 "of peak" is 3 forward passes of operations (2 x multiply-adds) a step over what the fastest matrix
 product of this machine reached. The overhead is measured on a network of one small layer, where
@@ -536,7 +538,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--networks", default="resnet_rs_50@160x4,resnet_rs_3d_50@64x2x16")
+    parser.add_argument("--networks", default="resnet_rs_50@128x4,resnet_rs_3d_50@64x2x16")
     parser.add_argument("--steps", type=int, default=4, help="timed steps a turn")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=("float32", *DTYPES), default="float32")
