@@ -300,6 +300,12 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
         "cropper": None,
         "folds": None,
         "cross_validate": None,
+        # Nothing trains, and this process does it alone.
+        "gpus": None,
+        "compile": False,
+        "keep_checkpoints": 1,
+        "checkpoint_minutes": 10.0,
+        "tensorboard": None,
         "group_by": None,
         "cache_clips": 0.0,
         "cache_limit": None,
