@@ -144,7 +144,7 @@ def test_show_names_near_misses_of_every_kind() -> None:
         (("--device", "cuda:99"), "must be one of this machine's: cpu"),
         (("--frames", "4"), "--frames is for videos"),
         (("--stride", "4"), "--stride is for videos"),
-        (("--tusk", "folder"), "No such option '--tusk'. Did you mean '--task'"),
+        (("--protocl", "knn"), "No such option '--protocl'. Did you mean '--protocol'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
