@@ -28,7 +28,7 @@ from torch import nn
 
 from rsbench.errors import DataError, RsbenchError, RunError, WeightsError
 from rsbench.protocols._networks import trained_model
-from rsbench.protocols.finetune import PROTOCOL, fit, predict
+from rsbench.protocols.finetune import PROTOCOL
 from rsbench.registry import find_backbone
 from rsbench.specs import Fitted, Item, ItemSet, Predictions, Settings
 from rsbench.view_scores import PROBABILITY_ERROR
@@ -50,11 +50,11 @@ def _recipe(**changes: Any) -> dict[str, Any]:
 
 def _fit(machine: Settings, train: ItemSet, *, network: Any = None, **changes: Any) -> Fitted:
     asked = {"recipe": _recipe(), **changes}
-    return fit(fit_request(PROTOCOL, network or model(), train, machine, **asked))
+    return PROTOCOL.fit(fit_request(PROTOCOL, network or model(), train, machine, **asked))
 
 
 def _predict(machine: Settings, fitted: Fitted, test: ItemSet, **changes: Any) -> Predictions:
-    return predict(predict_request(PROTOCOL, model(), fitted, test, machine, **changes))
+    return PROTOCOL.predict(predict_request(PROTOCOL, model(), fitted, test, machine, **changes))
 
 
 def _same(one: Fitted, other: Fitted) -> bool:
@@ -330,7 +330,7 @@ def test_dropout_is_off_at_test_and_fine_tuned_tensors_load_without_it(tmp_path:
     def predicted(network: Any, name: str) -> np.ndarray:
         machine = settings(tmp_path / name)
         asked = predict_request(PROTOCOL, network, fitted, item_set(items, None), machine)
-        return np.stack(predict(asked).values)
+        return np.stack(PROTOCOL.predict(asked).values)
 
     first = predicted(model(Dropping()), "a")
     np.testing.assert_array_equal(first, predicted(model(Dropping()), "b"))

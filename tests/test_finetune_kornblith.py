@@ -110,7 +110,7 @@ def test_the_chosen_network_is_the_one_that_finetune_makes_with_the_chosen_setti
         validation=validation,
         recipe=recipe,
     )
-    expected = finetune.fit(asked)
+    expected = finetune.PROTOCOL.fit(asked)
     assert _same(fitted, expected)
     assert (fitted.chosen["num_selected_on"], fitted.chosen["num_fitted_on"]) == (16, 48)
     assert fitted.chosen["selected_on"] == "validation"

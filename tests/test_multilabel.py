@@ -258,11 +258,11 @@ def test_a_fine_tuned_network_learns_several_labels_and_predicts_sigmoids(tmp_pa
     asked = {"recipe": recipe, "target": "multilabel", "flip": False}
     network = model()
 
-    fitted = finetune.fit(
+    fitted = finetune.PROTOCOL.fit(
         fit_request(finetune.PROTOCOL, network, train_set, settings(tmp_path), **asked)
     )
     del asked["flip"]
-    predictions = finetune.predict(
+    predictions = finetune.PROTOCOL.predict(
         predict_request(finetune.PROTOCOL, network, fitted, test, settings(tmp_path), **asked)
     )
 

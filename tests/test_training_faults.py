@@ -27,7 +27,7 @@ from training_world import (
 
 from rsbench import runner
 from rsbench.errors import DiskError
-from rsbench.protocols.finetune import PROTOCOL, fit
+from rsbench.protocols.finetune import PROTOCOL
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_fewer_examples_than_a_batch_make_a_batch_of_all_of_them(
     recipe = {**PROTOCOL.recipe, "epochs": 4, "batch_size": 64}
 
     items, labels = pictures(num_items)
-    fitted = fit(
+    fitted = PROTOCOL.fit(
         fit_request(PROTOCOL, network, item_set(items, labels), settings(tmp_path), recipe=recipe)
     )
 
@@ -121,7 +121,7 @@ def test_a_classifier_of_other_classes_is_left_behind_and_not_trained_on(
     recipe = {**PROTOCOL.recipe, "epochs": 1}
     items, labels = pictures(9)
 
-    fitted = fit(
+    fitted = PROTOCOL.fit(
         fit_request(PROTOCOL, given, item_set(items, labels), settings(tmp_path), recipe=recipe)
     )
 

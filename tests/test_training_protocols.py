@@ -38,7 +38,7 @@ from rsbench.protocols._regularisation import regularise
 from rsbench.protocols._trained import split_items
 from rsbench.protocols._training_recipe import NEUTRAL, TrainingRecipe
 from rsbench.protocols._training_score import HeldOut
-from rsbench.protocols.finetune import PROTOCOL, fit
+from rsbench.protocols.finetune import PROTOCOL
 from rsbench.registry import find_backbone
 from rsbench.runner import run
 from rsbench.specs import Fitted, ItemSet, Model
@@ -60,7 +60,7 @@ def _recipe(**changes: Any) -> dict[str, Any]:
 
 def _fit(folder: Path, train: ItemSet, *, network: Model | None = None, **changes: Any) -> Fitted:
     asked = {"recipe": _recipe(), **changes}
-    return fit(fit_request(PROTOCOL, network or model(), train, settings(folder), **asked))
+    return PROTOCOL.fit(fit_request(PROTOCOL, network or model(), train, settings(folder), **asked))
 
 
 def _same(one: Fitted, other: Fitted) -> bool:
@@ -279,7 +279,7 @@ def test_a_counted_number_of_steps_may_end_in_the_middle_of_an_epoch(tmp_path: P
     recipe = _recipe(steps=5, batch_size=4)
 
     asked = fit_request(PROTOCOL, model(network), item_set(*pictures(10)), machine, recipe=recipe)
-    fitted = fit(asked)
+    fitted = PROTOCOL.fit(asked)
 
     assert [len(batch) for batch in network.seen[1:]] == [4, 4, 2, 4, 4]
     assert fitted.chosen["num_steps"] == 5
@@ -312,10 +312,10 @@ def test_a_training_that_is_interrupted_within_an_epoch_ends_with_the_same_numbe
 
     machine = settings(tmp_path, progress=interrupt, checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):
-        fit(fit_request(PROTOCOL, model(), train, machine, recipe=recipe))
+        PROTOCOL.fit(fit_request(PROTOCOL, model(), train, machine, recipe=recipe))
     steps: list[int] = []
     machine = settings(tmp_path, progress=lambda stage, done, total: steps.append(done))
-    resumed = fit(fit_request(PROTOCOL, model(), train, machine, recipe=recipe))
+    resumed = PROTOCOL.fit(fit_request(PROTOCOL, model(), train, machine, recipe=recipe))
 
     assert _same(resumed, expected)
     assert min(steps) > 6, "it went on in the middle of the second epoch"

@@ -14,6 +14,7 @@ from rsbench.cli.grid import requests_of
 from rsbench.cli.options import FILE, RECORDS, RESULTS, examples
 from rsbench.cli.printing import print_columns
 from rsbench.cli.progress import reporter
+from rsbench.cli.run import run
 from rsbench.errors import RsbenchError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -283,39 +284,14 @@ def _request(pair: KnownPair, words: dict[str, Any]) -> RunRequest:
     from rsbench.reference_check import PROTOCOL
 
     # Nothing of the user's may change the picture: it is the one of the published score.
+    untouched = run.make_context("run", []).params
     given = {
         "tasks": pair.task,
         "backbones": pair.backbone,
         "protocols": PROTOCOL,
-        "suite": None,
         "weights": pair.weights.name,
-        "seed": None,
-        "seeds": None,
-        "overrides": (),
-        "pixels": None,
-        "frames": None,
-        "stride": None,
-        "views": None,
-        "sampler": None,
-        "cropper": None,
-        "folds": None,
-        "cross_validate": None,
-        # Nothing trains, and this process does it alone.
-        "gpus": None,
-        "compile": False,
-        "keep_checkpoints": 1,
-        "checkpoint_minutes": 10.0,
-        "tensorboard": None,
-        "group_by": None,
-        "cache_clips": 0.0,
-        "cache_limit": None,
-        "keep_views_up_to": 2.0,
-        "max_failed": None,
-        "precision": "float32",
-        "again": False,
-        "allow_test_selection": False,
     }
-    return requests_of({**words, **given})[0]
+    return requests_of({**untouched, **words, **given})[0]
 
 
 def _print(pair: KnownPair, check: ReferenceCell, finished: Finished, judgement: Judgement) -> None:

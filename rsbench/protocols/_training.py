@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from rsbench.protocols._networks import (
     machine_of,
@@ -27,11 +27,15 @@ from rsbench.protocols._regularisation import Regularisation, regularisation_of,
 from rsbench.protocols._trained import checkpoint_of, log_of, split_items
 from rsbench.protocols._training_examples import Examples, Reader
 from rsbench.protocols._training_recipe import (
+    NEUTRAL,
     Length,
     TrainingRecipe,
     augmentation_of,
     length_of,
     plan_of,
+    selects_on,
+    train_passes,
+    train_views,
 )
 from rsbench.protocols._training_score import HeldOut
 from rsbench.protocols._views import activation_of, predict_views
@@ -60,6 +64,61 @@ if TYPE_CHECKING:
 _HEAD_STD = 0.01
 """Deviation of a new classifier's weights (mmaction2 I3DHead, `init_std`; tensorflow/tpu,
 resnet_model.py); biases are 0."""
+
+
+class _Views(TypedDict, total=False):
+    """Rules of the test that a protocol has of its own; see `Protocol`."""
+
+    sampler: str
+    cropper: str
+
+
+def training_protocol(
+    *,
+    name: str,
+    version: int,
+    title: str,
+    citation: str,
+    changes: Mapping[str, Scalar] | None = None,
+    from_scratch: bool = False,
+    **views: Unpack[_Views],
+) -> Protocol:
+    """Make a protocol that trains the whole network once, as its recipe says.
+
+    Args:
+        name: Of the protocol.
+        version: Raised whenever the same recipe gives other numbers.
+        title: A line on it.
+        citation: Whose recipe it is.
+        changes: What its recipe has otherwise than `NEUTRAL`.
+        from_scratch: Whether it starts from random weights and from no others.
+        views: `sampler` and `cropper` of the test, where they are not everybody's.
+    """
+
+    def fit(request: FitRequest) -> Fitted:
+        return train_as_recipe_says(request, protocol)
+
+    protocol = Protocol(
+        name=name,
+        version=version,
+        recipe={**NEUTRAL, **(changes or {})},
+        targets=frozenset({"class", "multilabel"}),
+        trains=True,
+        selects_on=selects_on,
+        trains_backbone=True,
+        from_scratch=from_scratch,
+        train_passes=train_passes,
+        train_views=train_views,
+        output="logits",
+        check=TrainingRecipe.of,
+        check_model=check_model,
+        fit=fit,
+        predict=predict,
+        title=title,
+        citation=citation,
+        **views,
+    )
+    return protocol
 
 
 def check_model(recipe: Mapping[str, Scalar], model: Model, input: InputSpec) -> None:

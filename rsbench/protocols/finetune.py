@@ -27,43 +27,11 @@ with dropout comes out otherwise.
 
 from __future__ import annotations
 
-from rsbench.protocols._training import check_model, predict, train_as_recipe_says
-from rsbench.protocols._training_recipe import (
-    NEUTRAL,
-    TrainingRecipe,
-    selects_on,
-    train_passes,
-    train_views,
-)
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.protocols._training import training_protocol
 
-
-def fit(request: FitRequest) -> Fitted:
-    """Train a copy of the network, or go on where an interrupted run stopped.
-
-    Raises:
-        RsbenchError: A value of the recipe is out of its range, or at odds with the network.
-        DataError: Fewer than two items to train on, or nothing can be held out.
-        RunError: Training diverged, a worker died, or a checkpoint can't be written.
-    """
-    return train_as_recipe_says(request, PROTOCOL)
-
-
-PROTOCOL = Protocol(
+PROTOCOL = training_protocol(
     name="finetune",
     version=3,
-    recipe=NEUTRAL,
-    targets=frozenset({"class", "multilabel"}),
-    trains=True,
-    selects_on=selects_on,
-    trains_backbone=True,
-    train_passes=train_passes,
-    train_views=train_views,
-    output="logits",
-    check=TrainingRecipe.of,
-    check_model=check_model,
-    fit=fit,
-    predict=predict,
     title="The whole network trains, with a new classifier",
     citation="Augmentation and schedule as Kornblith, Shlens, Le 2019 (arXiv 1805.08974).",
 )

@@ -21,33 +21,12 @@ task has it, is trained on too, and nothing is selected.
 
 from __future__ import annotations
 
-from rsbench.protocols._training import check_model, predict, train_as_recipe_says
-from rsbench.protocols._training_recipe import (
-    NEUTRAL,
-    TrainingRecipe,
-    selects_on,
-    train_passes,
-    train_views,
-)
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.protocols._training import training_protocol
 
-
-def fit(request: FitRequest) -> Fitted:
-    """Train a copy of the network, or go on where an interrupted run stopped.
-
-    Raises:
-        RsbenchError: A value of the recipe is out of its range, or at odds with the network.
-        DataError: Fewer than two items to train on, or nothing can be held out.
-        RunError: Training diverged, a worker died, or a checkpoint can't be written.
-    """
-    return train_as_recipe_says(request, PROTOCOL)
-
-
-PROTOCOL = Protocol(
+PROTOCOL = training_protocol(
     name="finetune_video",
     version=1,
-    recipe={
-        **NEUTRAL,
+    changes={
         "epochs": 0,
         "epochs_by_size": "0:40,50000:22",
         "batch_size": 64,
@@ -60,17 +39,6 @@ PROTOCOL = Protocol(
         "smallest_crop": 0.08,
         "widest_aspect": 4 / 3,
     },
-    targets=frozenset({"class", "multilabel"}),
-    trains=True,
-    selects_on=selects_on,
-    trains_backbone=True,
-    train_passes=train_passes,
-    train_views=train_views,
-    output="logits",
-    check=TrainingRecipe.of,
-    check_model=check_model,
-    fit=fit,
-    predict=predict,
     title="A video network is tuned to another set, for epochs by its size",
     citation=(
         "Epochs as mmaction2 (UCF101, HMDB51) and Feichtenhofer et al. 2019, SlowFast (SSv2)."

@@ -17,37 +17,17 @@ is the backbone as named: the paper's vanilla ResNet-200 is
 
 from __future__ import annotations
 
-from rsbench.protocols._training import check_model, predict, train_as_recipe_says
-from rsbench.protocols._training_recipe import (
-    NEUTRAL,
-    TrainingRecipe,
-    selects_on,
-    train_passes,
-    train_views,
-)
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.protocols._training import training_protocol
 
 _EPOCHS = 90
 _DROPS = (30, 60, 80)
 """Epochs after each of which the rate is a tenth of what it was."""
 
 
-def fit(request: FitRequest) -> Fitted:
-    """Train the network from its random weights, or go on where an interrupted run stopped.
-
-    Raises:
-        RsbenchError: A value of the recipe is out of its range, or at odds with the network.
-        DataError: Fewer than two items to train on, or nothing can be held out.
-        RunError: Training diverged, a worker died, or a checkpoint can't be written.
-    """
-    return train_as_recipe_says(request, PROTOCOL)
-
-
-PROTOCOL = Protocol(
+PROTOCOL = training_protocol(
     name="train_baseline",
     version=1,
-    recipe={
-        **NEUTRAL,
+    changes={
         "epochs": _EPOCHS,
         "batch_size": 4096,
         "full_batches": True,
@@ -66,18 +46,7 @@ PROTOCOL = Protocol(
         # BATCH_NORM_DECAY of resnet_model.py is 0.9.
         "norm_momentum": "0.1",
     },
-    targets=frozenset({"class", "multilabel"}),
-    trains=True,
-    selects_on=selects_on,
-    trains_backbone=True,
     from_scratch=True,
-    train_passes=train_passes,
-    train_views=train_views,
-    output="logits",
-    check=TrainingRecipe.of,
-    check_model=check_model,
-    fit=fit,
-    predict=predict,
     title="From scratch: 90 epochs with three drops of the rate, no regularisation",
     citation="Bello et al. 2021, table 1, its first row (arXiv 2103.07579).",
 )

@@ -28,37 +28,16 @@ several GPUs each normalises its own part of the batch, as the official code doe
 
 from __future__ import annotations
 
-from rsbench.protocols._training import check_model, predict, train_as_recipe_says
-from rsbench.protocols._training_recipe import (
-    NEUTRAL,
-    PUBLISHED,
-    TrainingRecipe,
-    selects_on,
-    train_passes,
-    train_views,
-)
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.protocols._training import training_protocol
+from rsbench.protocols._training_recipe import PUBLISHED
 
 _EPOCHS = 350
 
 
-def fit(request: FitRequest) -> Fitted:
-    """Train the network from its random weights, or go on where an interrupted run stopped.
-
-    Raises:
-        RsbenchError: A value of the recipe is out of its range, or nothing is published of the
-            network.
-        DataError: Fewer than two items to train on, or nothing can be held out.
-        RunError: Training diverged, a worker died, or a checkpoint can't be written.
-    """
-    return train_as_recipe_says(request, PROTOCOL)
-
-
-PROTOCOL = Protocol(
+PROTOCOL = training_protocol(
     name="train_rs_imagenet",
     version=1,
-    recipe={
-        **NEUTRAL,
+    changes={
         "epochs": _EPOCHS,
         "batch_size": 4096,
         "full_batches": True,
@@ -80,18 +59,7 @@ PROTOCOL = Protocol(
         "norm_momentum": "1.0",
         "ema_decay": 0.9999,
     },
-    targets=frozenset({"class", "multilabel"}),
-    trains=True,
-    selects_on=selects_on,
-    trains_backbone=True,
     from_scratch=True,
-    train_passes=train_passes,
-    train_views=train_views,
-    output="logits",
-    check=TrainingRecipe.of,
-    check_model=check_model,
-    fit=fit,
-    predict=predict,
     title="ResNet-RS from scratch: 350 epochs, the paper's whole recipe",
     citation="Bello et al. 2021, Revisiting ResNets (arXiv 2103.07579).",
 )

@@ -23,33 +23,12 @@ computed in bfloat16: ``--precision bf16``, which is no part of the recipe.
 
 from __future__ import annotations
 
-from rsbench.protocols._training import check_model, predict, train_as_recipe_says
-from rsbench.protocols._training_recipe import (
-    NEUTRAL,
-    TrainingRecipe,
-    selects_on,
-    train_passes,
-    train_views,
-)
-from rsbench.specs import FitRequest, Fitted, Protocol
+from rsbench.protocols._training import training_protocol
 
-
-def fit(request: FitRequest) -> Fitted:
-    """Train the network from its random weights, or go on where an interrupted run stopped.
-
-    Raises:
-        RsbenchError: A value of the recipe is out of its range, or at odds with the network.
-        DataError: Fewer than two items to train on, or nothing can be held out.
-        RunError: Training diverged, a worker died, or a checkpoint can't be written.
-    """
-    return train_as_recipe_says(request, PROTOCOL)
-
-
-PROTOCOL = Protocol(
+PROTOCOL = training_protocol(
     name="train_rs_k400",
     version=1,
-    recipe={
-        **NEUTRAL,
+    changes={
         "epochs": 350,
         "batch_size": 1024,
         "full_batches": True,
@@ -71,20 +50,9 @@ PROTOCOL = Protocol(
         "norm_momentum": "1.0",
         "ema_decay": 0.9999,
     },
-    targets=frozenset({"class", "multilabel"}),
-    trains=True,
-    selects_on=selects_on,
-    trains_backbone=True,
     from_scratch=True,
     sampler="model_garden@1",
     cropper="model_garden@1",
-    train_passes=train_passes,
-    train_views=train_views,
-    output="logits",
-    check=TrainingRecipe.of,
-    check_model=check_model,
-    fit=fit,
-    predict=predict,
     title="3D ResNet-RS from scratch: 350 epochs of Kinetics-400",
     citation="Du et al. 2021, Revisiting 3D ResNets for Video Recognition (arXiv 2109.01696).",
 )
