@@ -12,7 +12,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,7 @@ TASKS, BACKBONES, PROTOCOLS = names_of("task"), names_of("backbone"), names_of("
 SMALL_BACKBONES = [name for name in BACKBONES if find_backbone(name).spec.num_parameters <= SMALL]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_everything_that_is_registered_can_be_imported() -> None:

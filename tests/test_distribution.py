@@ -49,13 +49,7 @@ CPU = Machine(device="cpu", precision="float32")
 NUM_CLASSES = 3
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Forked children must not start threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Small(nn.Module):

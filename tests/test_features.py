@@ -6,7 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,7 @@ from rsbench.specs import Item, MediaFacts, Reading
 FACTS = MediaFacts(num_frames=1, fps=0.0, height=8, width=9)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Forked children must not start threads, and threads are part of a shard's name."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _shard_files(tmp_path: Path) -> list[Path]:

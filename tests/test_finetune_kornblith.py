@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,7 @@ from rsbench.protocols._training_recipe import NEUTRAL
 from rsbench.protocols.finetune_kornblith import PROTOCOL, fit
 from rsbench.specs import Fitted, ItemSet, Settings
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _recipe(**changes: Any) -> dict[str, Any]:

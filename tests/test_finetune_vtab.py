@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,7 @@ from rsbench.protocols import vtab1k
 from rsbench.protocols.finetune_vtab import PROTOCOL, fit
 from rsbench.specs import Fitted, Protocol
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _fitted(folder: Path, protocol: Protocol = PROTOCOL, **changes: Any) -> Fitted:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from small_world import (
@@ -31,12 +30,7 @@ from rsbench.view_scores import PROBABILITY_ERROR
 NUM_POINTS, STEP = 97, 16
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _searched(height: Callable[[int], float], *, num_points: int = NUM_POINTS) -> list[int]:

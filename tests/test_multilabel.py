@@ -37,13 +37,7 @@ from rsbench.specs import Fitted, Item, ItemSet
 from rsbench.training.loop import Checkpoint, Machine, TrainingBatch, TrainingPlan, train
 from rsbench.view_scores import PROBABILITY_ERROR
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def lights(num_items: int, *, seed: int = 0) -> tuple[tuple[Item, ...], np.ndarray]:

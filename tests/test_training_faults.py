@@ -6,11 +6,9 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from small_world import fit_request, item_set, model, pictures, settings
 from torch import nn
 from training_world import (
@@ -29,13 +27,7 @@ from rsbench import runner
 from rsbench.errors import DiskError
 from rsbench.protocols.finetune import PROTOCOL
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

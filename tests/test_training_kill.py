@@ -16,12 +16,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from training_world import (
     NUM_STEPS,
     RECIPE,
@@ -47,13 +46,7 @@ from rsbench.specs import Settings
 NUM_SOAK_KILLS = int(os.environ.get("RSBENCH_SOAK", "1"))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads change the order of sums, and forked children must not start any."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

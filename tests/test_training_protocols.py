@@ -6,7 +6,6 @@ test_loop.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,7 @@ from rsbench.registry import find_backbone
 from rsbench.runner import run
 from rsbench.specs import Fitted, ItemSet, Model
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _recipe(**changes: Any) -> dict[str, Any]:
