@@ -14,7 +14,8 @@ Shape letters: N items, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +23,14 @@ from numpy.typing import NDArray
 
 from rsbench.errors import DataError
 from rsbench.specs import Labels, Metric
-from rsbench.stats import bootstrap_mean, centred_percentiles, resampled_counts, wilson
+from rsbench.stats import (
+    PairedDifference,
+    bootstrap_mean,
+    centred_percentiles,
+    resampled_counts,
+    resampled_difference,
+    wilson,
+)
 
 _NUM_RESAMPLES = 1_000
 """Of metrics that are computed anew on each resample."""
@@ -75,10 +83,7 @@ def evaluate_metric(
             target lies outside the classes, or the value is not finite.
     """
     _check_lengths(targets, predictions)
-    names = list(dict.fromkeys(folds)) if averaging == "mean" else []
-    rows_of = [[row for row, fold in enumerate(folds) if fold == name] for name in names]
-    if len(rows_of) < 2:
-        rows_of = [list(range(len(targets)))]
+    rows_of = _rows_of_folds(len(targets), folds, averaging)
     values = []
     per_item = None if metric.per_item is None else np.empty(len(targets))
     for rows in rows_of:
@@ -128,12 +133,26 @@ def _resampled_interval(
     seed: int,
 ) -> tuple[float, float]:
     """Compute a metric anew on resamples of each fold's items, averaged over folds."""
+    # In an order of their own: how the items were listed decides nothing.
+    ordered_of = [
+        sorted(rows, key=lambda row: _in_bytes(targets[row], predictions[row])) for rows in rows_of
+    ]
+    means_R = _resampled_means(metric, targets, predictions, ordered_of, seed)
+    return centred_percentiles(value, means_R)
+
+
+def _resampled_means(
+    metric: Metric,
+    targets: Sequence[Any],
+    predictions: Sequence[Any],
+    rows_of: Sequence[Sequence[int]],
+    seed: int,
+) -> NDArray[np.float64]:
+    """Compute a metric on resamples of each fold's items, averaged over folds, (R,)."""
     assert metric.resampled is not None
     means_R = np.zeros(_NUM_RESAMPLES)
     for fold, rows in enumerate(rows_of):
-        # In an order of their own: how the items were listed decides nothing.
-        ordered = sorted(rows, key=lambda row: _in_bytes(targets[row], predictions[row]))
-        of_fold = [targets[row] for row in ordered], [predictions[row] for row in ordered]
+        of_fold = [targets[row] for row in rows], [predictions[row] for row in rows]
         generator = np.random.default_rng((seed, fold))
         at_a_time = max(1, _COUNTS_AT_A_TIME // len(rows))
         drawn = [
@@ -146,7 +165,93 @@ def _resampled_interval(
             for done in range(0, _NUM_RESAMPLES, at_a_time)
         ]
         means_R += np.concatenate(drawn) / len(rows_of)
-    return centred_percentiles(value, means_R)
+    return means_R
+
+
+def resampled_values(
+    metric: Metric,
+    targets: Sequence[Any],
+    predictions: Sequence[Any],
+    *,
+    folds: Sequence[str] = (),
+    averaging: Literal["pooled", "mean"] = "pooled",
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Compute a metric that is no mean over items on resamples of the items.
+
+    Which items a resample holds depends on the seed, the folds and the number of items alone: of
+    two networks that are given the same items in the same order the r-th values belong together,
+    and their differences are those of a paired bootstrap.
+
+    Args:
+        metric: One that can be computed on resamples (`Metric.resampled`).
+        targets: One an item, (N,).
+        predictions: One an item, None where it failed, (N,).
+        folds: Name of each item's fold, (N,); empty where there is one fold only.
+        averaging: As of `evaluate_metric`.
+        seed: Of the drawing.
+
+    Returns:
+        Its value in each resample, (R,); NaN where a resample has none.
+
+    Raises:
+        DataError: There are no items, lengths differ, a prediction is NaN or of a wrong shape, or a
+            target lies outside the classes.
+    """
+    assert metric.resampled is not None, f"{metric.name} has scores of single items"
+    _check_lengths(targets, predictions)
+    rows_of = _rows_of_folds(len(targets), folds, averaging)
+    return _resampled_means(metric, targets, predictions, rows_of, seed)
+
+
+def paired_metric_difference(
+    metric: Metric,
+    targets: Sequence[Any],
+    first_predictions: Sequence[Any],
+    second_predictions: Sequence[Any],
+    *,
+    folds: Sequence[str] = (),
+    averaging: Literal["pooled", "mean"] = "pooled",
+    seed: int = 0,
+) -> PairedDifference:
+    """Give first - second of a metric that is no mean over items, with a paired bootstrap interval.
+
+    Args:
+        metric: One that can be computed on resamples (`Metric.resampled`).
+        targets: One an item, (N,).
+        first_predictions: One an item, None where it failed, (N,).
+        second_predictions: The other's, of the same items in the same order, (N,).
+        folds: As of `resampled_values`, like the rest.
+        averaging: As of `evaluate_metric`.
+        seed: Of the drawing.
+
+    Raises:
+        DataError: As of `resampled_values`.
+    """
+    values, drawn = [], []
+    for predictions in (first_predictions, second_predictions):
+        drawn.append(
+            resampled_values(
+                metric, targets, predictions, folds=folds, averaging=averaging, seed=seed
+            )
+        )
+        rows_of = _rows_of_folds(len(targets), folds, averaging)
+        of_folds = [
+            metric.compute([targets[row] for row in rows], [predictions[row] for row in rows])
+            for rows in rows_of
+        ]
+        values.append(math.fsum(of_folds) / len(of_folds))
+    return resampled_difference(values[0] - values[1], drawn[0] - drawn[1])
+
+
+def _rows_of_folds(
+    n: int, folds: Sequence[str], averaging: Literal["pooled", "mean"]
+) -> list[list[int]]:
+    """Give the rows of each fold that is averaged, in order of first appearance."""
+    names = list(dict.fromkeys(folds)) if averaging == "mean" else []
+    if len(names) < 2:
+        return [list(range(n))]
+    return [[row for row, fold in enumerate(folds) if fold == name] for name in names]
 
 
 def _in_bytes(target: Labels | Sequence[int], prediction: Any) -> tuple[bytes, str]:  # noqa: ANN401 - any prediction
@@ -447,3 +552,8 @@ MAP_11 = Metric(
 al. 2010, section 4.2), averaged over classes with a positive. Items marked as not to be counted for
 a class (`rsbench.specs.Labels`) are neither right nor wrong there. A failed item ranks last for
 every class."""
+
+BY_NAME: Mapping[str, Metric] = MappingProxyType(
+    {metric.name: metric for metric in (TOP1, TOP5, MEAN_PER_CLASS, MEAN_AVERAGE_PRECISION, MAP_11)}
+)
+"""The metrics above; a task may have others of its own."""

@@ -8,6 +8,7 @@ from sklearn import metrics as sklearn_metrics
 
 from rsbench.errors import DataError
 from rsbench.metrics import (
+    BY_NAME,
     MAP_11,
     MEAN_AVERAGE_PRECISION,
     MEAN_PER_CLASS,
@@ -15,6 +16,8 @@ from rsbench.metrics import (
     TOP5,
     evaluate_metric,
     fold_weights,
+    paired_metric_difference,
+    resampled_values,
 )
 from rsbench.specs import Labels, Metric
 from rsbench.stats import resampled_counts, wilson
@@ -286,6 +289,60 @@ def test_an_average_precision_of_folds_is_resampled_within_them() -> None:
     scores = [np.array([value]) for value in (0.9, 0.8, 0.1, 0.5)]
     score = evaluate_metric(MAP_11, targets, scores, folds=["a", "a", "a", "b"], averaging="mean")
     assert (score.low, score.value, score.high) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("metric", [MEAN_AVERAGE_PRECISION, MAP_11], ids=lambda metric: metric.name)
+def test_resampled_values_are_of_the_same_items_for_every_network(metric: Metric) -> None:
+    targets, predictions = _multilabel(60)
+    other = [None if scores is None else scores[::-1] for scores in predictions]
+
+    found = resampled_values(metric, targets, predictions, seed=3)
+
+    # Second source: the metric itself, of items written down as often as numpy draws them.
+    counts = resampled_counts(60, np.random.default_rng((3, 0)), num_resamples=5)
+    for resample in range(5):
+        rows = np.repeat(np.arange(60), counts[:, resample])
+        again = [targets[row] for row in rows], [predictions[row] for row in rows]
+        assert found[resample] == pytest.approx(metric.compute(*again), abs=1e-12)
+    assert not np.allclose(found, resampled_values(metric, targets, other, seed=3))
+    assert not np.allclose(found, resampled_values(metric, targets, predictions, seed=4))
+
+
+def test_a_paired_difference_of_precisions_is_sharper_than_two_intervals() -> None:
+    generator = np.random.default_rng(6)
+    truth = generator.random((150, 3)) < 0.3
+    targets = [tuple(np.flatnonzero(row).tolist()) for row in truth]
+    predictions = list(truth + generator.normal(size=(150, 3)))
+    better = list(np.stack(predictions) + 0.2 * truth)
+
+    value, low, high = paired_metric_difference(MAP_11, targets, better, predictions)
+    back = paired_metric_difference(MAP_11, targets, predictions, better)
+    nothing = paired_metric_difference(MAP_11, targets, better, list(better))
+
+    first, second = MAP_11.compute(targets, better), MAP_11.compute(targets, predictions)
+    assert value == pytest.approx(first - second)
+    assert back == pytest.approx((-value, -high, -low))
+    assert nothing == (0.0, 0.0, 0.0)
+    alone = evaluate_metric(MAP_11, targets, better)
+    assert alone.low is not None and alone.high is not None
+    assert high - low < (alone.high - alone.low) / 2
+
+
+def test_a_paired_difference_of_precisions_averages_folds_as_the_metric_does() -> None:
+    # By hand: in fold a the first is perfect and the second finds its one label last of two, 1/2 in
+    # every resample that has both; fold b is one item, right for both.
+    targets = [(0,), (), (0,)]
+    first = [np.array([value]) for value in (0.9, 0.1, 0.5)]
+    second = [np.array([value]) for value in (0.1, 0.9, 0.5)]
+    found = paired_metric_difference(
+        MEAN_AVERAGE_PRECISION, targets, first, second, folds=["a", "a", "b"], averaging="mean"
+    )
+    assert found.difference == pytest.approx(((1 - 0.5) + 0) / 2)
+
+
+def test_metrics_are_found_by_name() -> None:
+    assert BY_NAME["map_11"] is MAP_11
+    assert all(name == metric.name for name, metric in BY_NAME.items())
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:
