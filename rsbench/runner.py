@@ -13,6 +13,7 @@ import torch
 from rsbench import fits
 from rsbench.assembly import Assembled
 from rsbench.cells import Cell, RunRequest, assemble_cell, prepare, settings_of
+from rsbench.claims import claimed
 from rsbench.data.team import Team
 from rsbench.errors import LeakError, RunError
 from rsbench.findings import failure_in_words
@@ -32,7 +33,7 @@ from rsbench.recording import (
 )
 from rsbench.records import store
 from rsbench.records.schema import RunRecord
-from rsbench.specs import Extraction, Fitted, PredictRequest, Settings
+from rsbench.specs import Extraction, Fitted, PredictRequest, Scalar, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,15 +70,50 @@ def run_cell(cell: Cell) -> Finished:
     content = content_of(cell)
     ruler = ruler_of(cell, content)
     key = key_of(cell, assembled, ruler, content, num_processes=request.num_processes)
-    keeps_all = keeps_views(cell)
-    finished = None if request.again else store.find(request.results, key, all_views=keeps_all)
+    finished = _finished(cell, key)
     if finished is not None:
-        data = finished.record.data
-        _check_max_failed(request, [*data.failed, *data.train_failed], kept=True)
-        return Finished(record=finished.record, path=finished.path, reused=True)
+        return finished
+    # One that runs the same cell would take this one's checkpoints away when it ends.
+    with claimed(settings_of(request, key).work_root, waiting=lambda: _say_waiting(cell)):
+        finished = _finished(cell, key)
+        if finished is not None:
+            return finished
+        return _run_anew(cell, assembled, ruler, key, content, started=started)
+
+
+def _finished(cell: Cell, key: str) -> Finished | None:
+    """Find the run of a key that is finished already, unless it is to be run again."""
+    request = cell.request
+    if request.again:
+        return None
+    found = store.find(request.results, key, all_views=keeps_views(cell))
+    if found is None:
+        return None
+    data = found.record.data
+    _check_max_failed(request, [*data.failed, *data.train_failed], kept=True)
+    return Finished(record=found.record, path=found.path, reused=True)
+
+
+def _say_waiting(cell: Cell) -> None:
+    cell.request.say(
+        f"another process is running {cell.backbone.spec.name} on {cell.task_name} with the same"
+        " settings: waiting for it; what it finishes is not run again"
+    )
+
+
+def _run_anew(
+    cell: Cell,
+    assembled: Assembled,
+    ruler: Mapping[str, Scalar],
+    key: str,
+    content: str,
+    *,
+    started: float,
+) -> Finished:
+    request = cell.request
     settings = replace(
         settings_of(request, key),
-        keep_views=keeps_all,
+        keep_views=keeps_views(cell),
         cached_for=cached_for(cell),
         helpers=None
         if request.helpers is None

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsbench.cli.options import RECORDS, RESULTS, examples
-from rsbench.cli.printing import bytes_in_words, print_columns, record_in_words, record_json
+from rsbench.cli.printing import bytes_in_words, print_columns
+from rsbench.cli.published import OTHERS, list_others
+from rsbench.cli.results import ORDERS, Filters, list_results
 from rsbench.errors import UnknownNameError
 from rsbench.plans import STUDIES, Study
 from rsbench.suites import SAMPLE, SUITES, Suite, find_suite
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 KINDS: tuple[Kind, ...] = ("task", "backbone", "protocol")
 
-WHAT = ("tasks", "backbones", "protocols", "suites", "studies", "samplers", "croppers", "results")
+WHAT = (
+    *("tasks", "backbones", "protocols", "suites", "studies", "samplers", "croppers"),
+    *("results", "others"),
+)
 """What can be listed."""
 
 WIDTH = 100
@@ -48,24 +53,58 @@ LEGEND = (
 
 
 @click.command(
-    epilog=examples("rsbench ls backbones --json", "rsbench ls backbones --video --pretrained")
+    epilog=examples(
+        "rsbench ls backbones --json",
+        "rsbench ls backbones --video --pretrained",
+        "rsbench ls results --task digits --sort score",
+    )
 )
 @click.argument("what", type=click.Choice(WHAT))
 @click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--video", "modality", flag_value="video", help="Of this modality only.")
 @click.option("--image", "modality", flag_value="image", help="Of this modality only.")
 @click.option("--pretrained", is_flag=True, help="Of backbones: their weights, a line each.")
+@click.option("--task", help="Of results: of these tasks only; * stands for any letters.")
+@click.option("--protocol", help="Of results: likewise.")
+@click.option("--backbone", help="Of results: likewise.")
+@click.option("--weights", help="Of results: likewise.")
+@click.option("--seed", help="Of results: likewise.")
+@click.option("--since", help="Of results: made since a day (2026-01-31) or an age ago (7d, 12h).")
+@click.option(
+    "--sort",
+    type=click.Choice(ORDERS),
+    help="Of results: by name, or the latest, best or longest first. Scores under different rulers"
+    " do not compare: --task and --protocol.",
+)
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def ls(what: str, results: Path, modality: str | None, pretrained: bool, as_json: bool) -> None:
-    """List tasks, backbones, protocols, suites, studies, samplers, croppers or results.
+def ls(
+    what: str,
+    results: Path,
+    modality: str | None,
+    pretrained: bool,
+    since: str | None,
+    sort: str | None,
+    as_json: bool,
+    **names: str | None,
+) -> None:
+    """List tasks, backbones, protocols, suites, studies, samplers, croppers, results or others.
 
-    A plug-in that can't be imported is named at the end and breaks nothing else.
+    Others are what somebody else measured, published or imported; they are ranked in no table. A
+    plug-in that can't be imported is named at the end and breaks nothing else.
     """
+    wanted = {noun: words for noun, words in names.items() if words is not None}
     if pretrained and what != "backbones":
         raise click.UsageError(f"--pretrained is for `rsbench ls backbones`, not for ls {what}.")
     if what == "results":
-        _list_results(results, as_json=as_json)
+        filters = Filters(names=wanted, since=since)
+        list_results(results, filters, order=sort or "name", as_json=as_json)
         return
+    if what == "others" and not (wanted.keys() - OTHERS or since or sort):
+        list_others(results, wanted, as_json=as_json)
+        return
+    alien = [*wanted, *(["since"] if since else []), *(["sort"] if sort else [])]
+    if alien:
+        raise click.UsageError(f"--{alien[0]} is for `rsbench ls results`, not for ls {what}.")
     if what == "suites":
         _list_suites(as_json=as_json)
         return
@@ -330,21 +369,6 @@ def _timm_in_words() -> str:
     except importlib.metadata.PackageNotFoundError:
         return 'timm/NAME: any classification network of timm; pip install "rsbench[timm]"'
     return f"timm/NAME: any classification network of timm {version}, such as timm/convnext_tiny"
-
-
-def _list_results(results: Path, *, as_json: bool) -> None:
-    from rsbench.records import store
-
-    contents = store.read_all(results)
-    if as_json:
-        rows = [record_json(each.record, each.path) for each in contents.records]
-        click.echo(json.dumps(rows, indent=1))
-    else:
-        print_columns([(each.name, record_in_words(each.record)) for each in contents.records])
-        if not contents.records:
-            click.echo(f"{results} holds no records.")
-    for problem in contents.problems:
-        click.echo(f"rsbench: left out: {problem}", err=True)
 
 
 @click.command(epilog=examples("rsbench show resnet_rs_3d_50"))

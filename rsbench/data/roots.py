@@ -20,7 +20,10 @@ from pathlib import Path
 
 from rsbench.errors import DataError
 from rsbench.packaged import packaged_file
+from rsbench.places import cache_root
 from rsbench.specs import Task
+
+__all__ = ["Root", "cache_root", "config_path", "find_root", "variable_name"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +48,6 @@ def config_path() -> Path:
     home = os.environ.get("XDG_CONFIG_HOME")
     folder = Path(home).expanduser() if home else Path.home() / ".config"
     return folder / "rsbench" / "config.toml"
-
-
-def cache_root() -> Path:
-    """Give the folder of all caches: $RSBENCH_CACHE, $XDG_CACHE_HOME/rsbench, ~/.cache/rsbench."""
-    if named := os.environ.get("RSBENCH_CACHE"):
-        return Path(named).expanduser().absolute()
-    home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(home).expanduser() if home else Path.home() / ".cache"
-    return (folder / "rsbench").absolute()
 
 
 def find_root(task: Task, given: Path | None = None) -> Root | None:

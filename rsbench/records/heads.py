@@ -120,13 +120,29 @@ def fold_names(metadata: Mapping[str, str], *, where: str) -> tuple[str, ...]:
     Raises:
         RecordError: The metadata is not what `to_bytes` writes.
     """
+    folds = _names(metadata, "folds", where)
+    if not folds:
+        raise _damaged(where, ValueError("no folds are named"))
+    return folds
+
+
+def class_names(metadata: Mapping[str, str], *, where: str) -> tuple[str, ...]:
+    """Give the classes that a file speaks of in index order, by its metadata.
+
+    Raises:
+        RecordError: The metadata is not what `to_bytes` writes.
+    """
+    return _names(metadata, "classes", where)
+
+
+def _names(metadata: Mapping[str, str], fact: str, where: str) -> tuple[str, ...]:
     try:
-        folds = json.loads(metadata[FACTS])["folds"]
+        names = json.loads(metadata[FACTS])[fact]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(where, error) from error
-    if not isinstance(folds, list) or not folds or not all(isinstance(name, str) for name in folds):
-        raise _damaged(where, ValueError("no folds are named"))
-    return tuple(folds)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _damaged(where, ValueError(f"no {fact} are named"))
+    return tuple(names)
 
 
 def from_bytes(content: bytes, *, fold: str | None, where: str) -> Head:

@@ -71,6 +71,15 @@ class ItemScores(NamedTuple):
     """float64 (N,)."""
 
 
+class ItemTargets(NamedTuple):
+    """What was right for each item."""
+
+    ids: tuple[str, ...]
+    folds: tuple[str, ...]
+    targets: tuple[Any, ...]
+    """See `PredictionTable.targets`."""
+
+
 def to_parquet(
     *,
     ids: Sequence[str],
@@ -177,6 +186,27 @@ def read_item_scores(content: bytes, metric: str, *, where: str) -> ItemScores |
             table[f"{_SCORE}{metric}"].to_numpy(),
         )
     except (ValueError, KeyError) as fault:
+        raise _damaged(where, fault) from None
+
+
+def read_targets(content: bytes, *, where: str) -> ItemTargets:
+    """Read what was right for each item and nothing else.
+
+    Args:
+        content: The bytes of the file.
+        where: Name of the file, for messages.
+
+    Raises:
+        RecordError: It is damaged, of a newer format, or not a file of predictions.
+    """
+    table = _read_table(content, where, ["id", "fold", "target", "target_arrays"])
+    try:
+        return ItemTargets(
+            tuple(table["id"].to_pylist()),
+            tuple(table["fold"].to_pylist()),
+            _values(table, "target"),
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as fault:
         raise _damaged(where, fault) from None
 
 
@@ -328,7 +358,8 @@ def _read_table(content: bytes, where: str, columns: list[str] | None) -> pa.Tab
         source = parquet.ParquetFile(pa.BufferReader(content))
         version = int((source.schema_arrow.metadata or {}).get(_VERSION_KEY, b"0"))
         if version == FORMAT_VERSION:
-            return source.read(columns)
+            # Of a few columns a thread each costs more than it brings.
+            return source.read(columns, use_threads=columns is None)
     except (pa.ArrowException, OSError, ValueError) as fault:
         raise _damaged(where, fault) from None
     if version > FORMAT_VERSION:

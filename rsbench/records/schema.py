@@ -6,16 +6,16 @@ record can be published as it is.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rsbench.digests import digest_json
 from rsbench.errors import RecordError
+from rsbench.records.deferral import Deferring
+from rsbench.records.migrations import migrate
+from rsbench.records.plain import Place, check_digest, from_plain, parse_object, to_plain
 from rsbench.specs import Scalar
 
 SCHEMA_VERSION = 1
@@ -174,7 +174,7 @@ class MetricPart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunRecord:
+class RunRecord(Deferring):
     """One finished run."""
 
     schema: int = SCHEMA_VERSION
@@ -243,6 +243,8 @@ def to_json(record: RunRecord) -> str:
 def from_json(text: str, *, where: str) -> RunRecord:
     """Read a record, holding every field to its type and the whole to its digest.
 
+    One of an older schema is led to this one: see `rsbench.records.migrations`.
+
     Args:
         text: The JSON text.
         where: Name of the file, for messages.
@@ -251,45 +253,34 @@ def from_json(text: str, *, where: str) -> RunRecord:
         RecordError: It is cut short, not JSON, of a newer schema, has a field too many, too few or
             of another type, or was edited by hand; names the file and the field.
     """
-    try:
-        plain = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as fault:
-        message = " ".join(str(fault).split())
-        raise RecordError(
-            f"{where} must be one whole JSON object, but it is cut short or not JSON ({message}); "
-            "delete it and run it again."
-        ) from None
-    if not isinstance(plain, dict):
-        raise RecordError(f"{where} must be a JSON object, was {_shown(plain)}.")
-    schema = plain.get("schema")
-    if type(schema) is not int:
-        raise RecordError(f"{where} must name its schema as an integer, was {_shown(schema)}.")
-    if schema > SCHEMA_VERSION:
-        raise RecordError(
-            f"{where} was written by a newer rsbench (schema {schema}, this one reads "
-            f"{SCHEMA_VERSION}); update rsbench to read it."
-        )
-    if schema < 1:
-        raise RecordError(f"{where} must have a schema from 1 to {SCHEMA_VERSION}, was {schema}.")
-    record: RunRecord = _decode(RunRecord, plain, where, "record")
+    place = Place(where, SCHEMA_VERSION)
+    plain = parse_object(text, place, remedy="delete it and run it again")
+    if plain["schema"] < SCHEMA_VERSION:
+        return _from_older(plain, place)
+    record = from_plain(RunRecord, plain, place, "record")
     _check_sense(record, where)
-    stated = plain.pop("digest", "")
-    try:
-        actual = digest_json(plain)
-    except ValueError:
-        raise RecordError(f"{where} holds text that is not Unicode; run it again.") from None
-    if stated != actual:
-        raise RecordError(
-            f"{where} was edited by hand (its digest does not match its content); restore it, or "
-            "delete it and run it again."
-        )
+    check_digest(plain, where, again="run it again")
+    return record
+
+
+def _from_older(plain: dict[str, Any], place: Place) -> RunRecord:
+    """Hold a record to its digest as it was written, then read it as one of now.
+
+    What it gives has the schema of now and the digest of the file: `seal` makes its own.
+    """
+    digest = plain.get("digest", "")
+    check_digest(plain, place.file, again="run it again")
+    plain = migrate(plain, to=place.schema, where=place.file) | {"digest": digest}
+    record = from_plain(RunRecord, plain, place, "record")
+    _check_sense(record, place.file)
     return record
 
 
 def _checked_plain(record: RunRecord) -> dict[str, Any]:
     """Give the record as JSON values without its digest, sure that it can be read back."""
-    plain: dict[str, Any] = _plain(record, "record")
-    _check_sense(_decode(RunRecord, plain, "this run", "record"), "this run")
+    plain: dict[str, Any] = to_plain(record, "record")
+    place = Place("this run", SCHEMA_VERSION)
+    _check_sense(from_plain(RunRecord, plain, place, "record"), place.file)
     del plain["digest"]
     try:
         digest_json(plain)
@@ -311,108 +302,3 @@ def _check_sense(record: RunRecord, file: str) -> None:
             f"{file}: record.data.num_expected must be num_evaluated + num_failed, was "
             f"{data.num_expected} with {data.num_evaluated} + {data.num_failed}."
         )
-
-
-def _plain(value: object, where: str) -> Any:  # noqa: ANN401 - any JSON value
-    if is_dataclass(value):
-        return {
-            entry.name: _plain(getattr(value, entry.name), f"{where}.{entry.name}")
-            for entry in fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(value[key], f"{where}.{key}") for key in sorted(value, key=str)}
-    if isinstance(value, tuple | list):
-        return [_plain(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    raise RecordError(
-        f"{where} must be text, a number, true, false or null in a record, was a "
-        f"{type(value).__name__}; convert it before it is recorded."
-    )
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-@functools.cache
-def _required(kind: Any) -> frozenset[str]:  # noqa: ANN401 - a data class
-    return frozenset(
-        entry.name
-        for entry in fields(kind)
-        if entry.default is MISSING and entry.default_factory is MISSING
-    )
-
-
-def _decode(hint: Any, value: Any, file: str, name: str) -> Any:  # noqa: ANN401 - any hint
-    """Turn a JSON value into what a type hint asks for, strictly."""
-    if is_dataclass(hint):
-        assert isinstance(hint, type)
-        return _decode_fields(hint, value, file, name)
-    origin = get_origin(hint)
-    if origin is tuple:
-        entry_hint = get_args(hint)[0]
-        if not isinstance(value, list):
-            _mistyped(file, name, "a list", value)
-        return tuple(
-            _decode(entry_hint, entry, file, f"{name}[{index}]")
-            for index, entry in enumerate(value)
-        )
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        entry_hint = get_args(hint)[1]
-        if not isinstance(value, dict):
-            _mistyped(file, name, "an object", value)
-        return {
-            key: _decode(entry_hint, entry, file, f"{name}.{key}") for key, entry in value.items()
-        }
-    accepted = get_args(hint) if origin in (Union, types.UnionType) else (hint,)
-    return _decode_leaf(accepted, value, file, name)
-
-
-def _decode_fields(kind: type, value: Any, file: str, name: str) -> Any:  # noqa: ANN401
-    if not isinstance(value, dict):
-        _mistyped(file, name, "an object", value)
-    hints = _hints(kind)
-    unknown = sorted(value.keys() - hints.keys())
-    if unknown:
-        raise RecordError(f"{file}: {name} has no field {unknown[0]!r} in schema {SCHEMA_VERSION}.")
-    missing = sorted(_required(kind) - value.keys())
-    if missing:
-        raise RecordError(f"{file}: {name} must have the field {missing[0]!r}, which is missing.")
-    return kind(
-        **{key: _decode(hints[key], entry, file, f"{name}.{key}") for key, entry in value.items()}
-    )
-
-
-def _decode_leaf(accepted: tuple[Any, ...], value: Any, file: str, name: str) -> Scalar:  # noqa: ANN401
-    if type(value) is int and int not in accepted and float in accepted:
-        value = float(value)
-    if type(value) not in accepted:
-        words = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
-        expected = " or ".join(words.get(kind, "null") for kind in accepted)
-        _mistyped(file, name, expected, value)
-    if type(value) is float and not math.isfinite(value):
-        _mistyped(file, name, "a finite number", value)
-    leaf: Scalar = value
-    return leaf
-
-
-def _mistyped(file: str, name: str, expected: str, value: object) -> NoReturn:
-    raise RecordError(f"{file}: {name} must be {expected}, was {_shown(value)}.")
-
-
-def _shown(value: object) -> str:
-    text = "missing" if value is None else " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return mapping
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")

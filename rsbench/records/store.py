@@ -11,16 +11,13 @@ Layout, below the results folder::
 The last of these, the scores of single views, may be large and stays out of version control, so
 that a record is whole without it; where it lies there it must be the one that was written.
 
-Every file is written under a hidden name in its own folder, brought to disk, and renamed; the
-record comes last. Who is killed on the way leaves a hidden file that nobody reads and a later
-write removes. A lock on the folder keeps two processes from interleaving their files.
+How they are written: `rsbench.records.writing`; how thousands of them are read in a second:
+`rsbench.records.index`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -30,7 +27,9 @@ from typing import NamedTuple
 
 from rsbench.atomic import remove_stale, temporary_path, write_through
 from rsbench.digests import digest_bytes, digest_file, digest_parts
-from rsbench.errors import DiskError, RecordError
+from rsbench.errors import RecordError
+from rsbench.garbage import collection_held
+from rsbench.records.index import Index, open_index
 from rsbench.records.predictions import (
     ItemScores,
     PredictionTable,
@@ -38,6 +37,8 @@ from rsbench.records.predictions import (
     read_item_scores,
 )
 from rsbench.records.schema import RunRecord, from_json, to_json
+from rsbench.records.signatures import Signature, read_signed, signature_of
+from rsbench.records.writing import explained, locked, replace_all
 
 PREDICTIONS_SUFFIX = "predictions.parquet"
 """Suffix of the per-item predictions."""
@@ -54,10 +55,6 @@ Content = bytes | tuple[bytes | memoryview, ...]
 _RUNS = "runs"
 _KEY_LENGTHS = (8, 16, 64)
 """How much of the key names a file: more where the shorter name belongs to another record."""
-
-
-class ResultsFolderError(DiskError):
-    """The results folder can't take a result: read-only, full, or no folder. The user's to mend."""
 
 
 class Stored(NamedTuple):
@@ -90,7 +87,7 @@ def check_writable(root: Path) -> None:
     Raises:
         ResultsFolderError: It can't; names the folder and the cause.
     """
-    with _explained("a result", root):
+    with explained("a result", root):
         folder = root / _RUNS
         folder.mkdir(parents=True, exist_ok=True)
         probe = temporary_path(folder)
@@ -122,9 +119,9 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Content]) -> Path:
     for suffix in files:
         assert re.fullmatch(r"[a-z0-9_.]+", suffix) and suffix != "json"
     folder = root / _RUNS / _slug(record.task.name) / _slug(record.protocol.name)
-    with _explained(f"The record of {record.backbone.name} on {record.task.name}", folder):
+    with explained(f"The record of {record.backbone.name} on {record.task.name}", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             remove_stale(folder)
             path, former = _free_path(folder, record)
             contents = {
@@ -135,8 +132,66 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Content]) -> Path:
             written = replace(record, files=digests)
             if former is not None and dict(former.files) == digests:
                 former = None
-            _replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
+            replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
     return path
+
+
+def adopt(root: Path, stored: Stored) -> Path:
+    """Copy a record of another results folder with the files beside it: all of it, or nothing.
+
+    The copy is the same to the last byte, unless its name is taken by another record: then it has a
+    longer one, and names its files by it. The scores of single views may be missing, as ever.
+
+    Args:
+        root: The results folder that takes it; holds no record of the same key.
+        stored: Where it lies.
+
+    Returns:
+        Path of the copy.
+
+    Raises:
+        ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
+        RecordError: The record or a file beside it is missing or was changed.
+    """
+    text, _ = _read_content(stored.path, stored.name)
+    record = from_json(_decoded(text, stored.name), where=stored.name)
+    contents = dict(_contents_beside(Stored(stored.path, record)))
+    folder = root / _RUNS / _slug(record.task.name) / _slug(record.protocol.name)
+    path = folder / stored.path.name
+    with explained(f"The record {stored.name}", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            if not path.exists():
+                remove_stale(folder)
+                parts = {name: (content,) for name, content in contents.items()}
+                replace_all(path, text, parts, orphaned=False)
+                return path
+    # A suffix of a record's files follows the record's own stem and a dot.
+    start = len(stored.path.stem) + 1
+    return write(root, record, {name[start:]: content for name, content in contents.items()})
+
+
+def check_whole(stored: Stored) -> None:
+    """Hold all files beside a record to their digests; the scores of single views may be absent.
+
+    Raises:
+        RecordError: A file is missing or was changed; names it.
+    """
+    for name in stored.record.files:
+        _check_beside(stored, name)
+
+
+def _contents_beside(stored: Stored) -> Iterator[tuple[str, bytes]]:
+    """Give the files of a record by name, each held to its digest."""
+    for name in stored.record.files:
+        if not name.startswith(f"{stored.path.stem}."):
+            raise RecordError(
+                f"{stored.name} must have files named like itself beside it, but names {name!r};"
+                " give it back its former name."
+            )
+        if name.endswith(f".{VIEWS_SUFFIX}") and not _beside(stored, name).exists():
+            continue
+        yield name, read_beside(stored, name)[0]
 
 
 def write_page(path: Path, text: str) -> None:
@@ -145,7 +200,7 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
     """
-    with _explained(path.name, path.parent):
+    with explained(path.name, path.parent):
         temporary = temporary_path(path.parent)
         try:
             write_through(temporary, text.encode())
@@ -173,8 +228,7 @@ def find(root: Path, key: str, *, all_views: bool = False) -> Stored | None:
             if all_views and stored.record.views.get("kept") == "means":
                 continue
             if stored.record.key == key and not path.name.startswith("."):
-                for name in stored.record.files:
-                    _check_beside(stored, name)
+                check_whole(stored)
                 return stored
     return None
 
@@ -182,18 +236,49 @@ def find(root: Path, key: str, *, all_views: bool = False) -> Stored | None:
 def read_all(root: Path) -> Contents:
     """Read every record below a results folder; what can't be read is named and left alone.
 
-    A folder that does not exist holds nothing.
+    A file that stayed the same since it was read last is not parsed again, but taken from an index
+    in the cache folder; any change of it is seen. A folder that does not exist holds nothing.
     """
     records: list[Stored] = []
     problems: list[str] = []
-    for path in sorted((root / _RUNS).rglob("*.json"), key=Path.as_posix):
-        if path.name.startswith("."):
-            continue
-        try:
-            records.append(Stored(path, _read(path, path.relative_to(root).as_posix())))
-        except RecordError as fault:
-            problems.append(str(fault))
+    with collection_held(), open_index(root) as index:
+        names = _record_names(root)
+        for name in names:
+            try:
+                records.append(Stored(root / name, _read_indexed(root, name, index)))
+            except RecordError as fault:
+                problems.append(str(fault))
+        index.save(names)
     return Contents(tuple(records), tuple(problems))
+
+
+def _record_names(root: Path) -> list[str]:
+    """Give the records below a results folder, with forward slashes, in their order."""
+    # Of thousands of files, a Path each would take longer than all else.
+    found = []
+    start = len(str(root)) + 1
+    for folder, inner, names in os.walk(root / _RUNS):
+        found += [
+            f"{folder[start:]}/{name}"
+            for name in (*names, *inner)
+            if name.endswith(".json") and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _read_indexed(root: Path, name: str, index: Index) -> RunRecord:
+    """Read a record, or take it from the index where the file is still the one it speaks of."""
+    path = os.path.join(root, name)  # noqa: PTH118 - a Path is slow to make
+    try:
+        record = index.find(name, signature_of(os.stat(path)))  # noqa: PTH116 - likewise
+    except OSError:
+        record = None  # What is wrong with it is said below.
+    if record is None:
+        content, signature = _read_content(path, name)
+        record = from_json(_decoded(content, name), where=name)
+        if signature is not None:
+            index.add(name, signature, record)
+    return record
 
 
 def read(path: Path) -> RunRecord:
@@ -239,7 +324,37 @@ def read_file(stored: Stored, suffix: str) -> bytes:
     Raises:
         RecordError: The record has no such file, or it is missing or was changed.
     """
-    return _read_beside(stored, _name_of(stored, suffix))
+    content, _ = read_beside(stored, _name_of(stored, suffix))
+    return content
+
+
+def stated_file(stored: Stored, suffix: str) -> tuple[str, str]:
+    """Give the name of a file beside a record, and the sha256 that the record states of it.
+
+    Raises:
+        RecordError: The record has no such file.
+    """
+    name = _name_of(stored, suffix)
+    _require_beside(stored, name)
+    return name, stored.record.files[name]
+
+
+def read_beside(stored: Stored, name: str) -> tuple[bytes, Signature | None]:
+    """Read a file that a record states, held to its digest.
+
+    Returns:
+        The bytes, and the file's signature; see `rsbench.records.signatures.read_signed`.
+
+    Raises:
+        RecordError: The file lies elsewhere, is missing, or was changed.
+    """
+    try:
+        content, signature = read_signed(_beside(stored, name))
+    except OSError as fault:
+        raise _unreadable(stored, name, fault) from None
+    if digest_bytes(content) != stored.record.files[name]:
+        raise _changed(stored, name)
+    return content, signature
 
 
 def views_file(stored: Stored) -> Path:
@@ -261,8 +376,13 @@ def views_file(stored: Stored) -> Path:
 
 
 def _read(path: Path, where: str) -> RunRecord:
+    content, _ = _read_content(path, where)
+    return from_json(_decoded(content, where), where=where)
+
+
+def _read_content(path: Path | str, where: str) -> tuple[bytes, Signature | None]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return read_signed(path)
     except IsADirectoryError:
         raise RecordError(
             f"{where} must be a record, but is a folder; name a .json below it."
@@ -271,11 +391,15 @@ def _read(path: Path, where: str) -> RunRecord:
         raise RecordError(
             f"{where} must be a record, but can't be read ({fault.strerror}); name an existing one."
         ) from None
+
+
+def _decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         raise RecordError(
             f"{where} must be JSON in UTF-8, but is not text; delete it and run it again."
         ) from None
-    return from_json(text, where=where)
 
 
 def _name_below_root(path: Path) -> str:
@@ -310,91 +434,11 @@ def _free_path(folder: Path, record: RunRecord) -> tuple[Path, RunRecord | None]
     )
 
 
-def _replace_all(
-    path: Path,
-    record: bytes,
-    files: Mapping[str, tuple[bytes | memoryview, ...]],
-    *,
-    orphaned: bool,
-) -> None:
-    """Bring all files to disk under hidden names, then rename them, the record last.
-
-    Args:
-        path: Of the record.
-        record: Its text.
-        files: Name beside it -> content, in pieces.
-        orphaned: Whether the record that lies there now would stand beside files not its own.
-    """
-    temporaries: dict[Path, Path] = {}
-    try:
-        for final, parts in [
-            *((path.with_name(name), parts) for name, parts in files.items()),
-            (path, (record,)),
-        ]:
-            temporaries[final] = temporary_path(path.parent)
-            write_through(temporaries[final], *parts)
-        if orphaned:
-            path.unlink()
-        for final, temporary in temporaries.items():
-            temporary.replace(final)
-        _sync_folder(path.parent)
-    finally:
-        for temporary in temporaries.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out of a folder; the lock ends with the process."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # Some network file systems know no locks; there each file is still replaced whole.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _explained(what: str, folder: Path) -> Iterator[None]:
-    """Turn a fault of the file system into one line that says what to do."""
-    try:
-        yield
-    except OSError as fault:
-        full = fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        step = "free some space there" if full else "make it writable"
-        reason = fault.strerror or type(fault).__name__
-        raise ResultsFolderError(
-            f"{what[0].upper()}{what[1:]} could not be saved in {folder} ({reason}); {step}, or "
-            "choose another results folder, and run again."
-        ) from None
-
-
 def _name_of(stored: Stored, suffix: str) -> str:
     names = [name for name in stored.record.files if name.endswith(f".{suffix}")]
     if not names:
         raise RecordError(f"{stored.name} must have a file {suffix} beside it, but lists none.")
     return names[0]
-
-
-def _read_beside(stored: Stored, name: str) -> bytes:
-    try:
-        content = _beside(stored, name).read_bytes()
-    except OSError as fault:
-        raise _unreadable(stored, name, fault) from None
-    if digest_bytes(content) != stored.record.files[name]:
-        raise _changed(stored, name)
-    return content
 
 
 def _check_beside(stored: Stored, name: str) -> None:
@@ -411,9 +455,13 @@ def _check_beside(stored: Stored, name: str) -> None:
 
 
 def _beside(stored: Stored, name: str) -> Path:
-    if Path(name).name != name:
-        raise RecordError(f"{stored.name} names the file {name!r}, which must lie beside it.")
+    _require_beside(stored, name)
     return stored.path.with_name(name)
+
+
+def _require_beside(stored: Stored, name: str) -> None:
+    if "/" in name or name in ("", ".", ".."):
+        raise RecordError(f"{stored.name} names the file {name!r}, which must lie beside it.")
 
 
 def _unreadable(stored: Stored, name: str, fault: OSError) -> RecordError:
