@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
 import subprocess
 import sys
@@ -89,10 +90,31 @@ def test_seeds_are_aggregated_and_none_is_chosen(root: Path) -> None:
     assert cell.value == pytest.approx(shares.mean())
     assert cell.std == pytest.approx(shares.std(ddof=1))
     assert (cell.num_seeds, cell.n) == (3, 160)
-    bounds = np.array([wilson(hits, 160) for hits in (80, 84, 88)])
-    assert (cell.low, cell.high) == pytest.approx(tuple(bounds.mean(axis=0)))
+    # By hand: to the ends of Wilson's intervals on average, and Student's t of 2 degrees of freedom
+    # (4.3027, any printed table) times the standard error of 80, 84 and 88 of 160, in quadrature.
+    low, high = np.mean([wilson(hits, 160) for hits in (80, 84, 88)], axis=0)
+    over_seeds = 4.3027 * (4 / 160) / math.sqrt(3)
+    assert cell.low == pytest.approx(0.525 - math.hypot(0.525 - low, over_seeds), abs=1e-5)
+    assert cell.high == pytest.approx(0.525 + math.hypot(high - 0.525, over_seeds), abs=1e-5)
     assert "52.5 ± 2.5" in to_markdown(_tables(root))
     assert "3 seeds (0, 1, 2)" in to_markdown(_tables(root))
+    assert "over seeds, which the intervals hold too" in to_markdown(_tables(root))
+
+
+def test_one_seed_has_the_interval_of_its_record(tmp_path: Path) -> None:
+    save_record(tmp_path, some_hits(40))
+    (cell,) = _tables(tmp_path).tables[0].rows[0].cells
+    assert cell is not None
+    assert (cell.low, cell.high) == pytest.approx(wilson(40, 160))
+
+
+def test_the_interval_of_a_share_over_seeds_stays_within_0_and_1(tmp_path: Path) -> None:
+    # By hand: t of 1 degree of freedom is 12.7, times 0.125 / 2 is far beyond both ends.
+    for seed, num_hits in ((0, 70), (1, 90)):
+        save_record(tmp_path, some_hits(num_hits), seed=seed)
+    (cell,) = _tables(tmp_path).tables[0].rows[0].cells
+    assert cell is not None
+    assert (cell.low, cell.high) == (0.0, 1.0)
 
 
 def test_the_paired_difference_is_of_items_averaged_over_seeds(root: Path) -> None:

@@ -82,7 +82,7 @@ def print_tables(contents: Contents, form: str) -> None:
 
     tables = build(contents)
     click.echo(render(tables, form), nl=False)
-    _say_problems(tables.problems, form)
+    say_problems(tables.problems, form)
 
 
 def print_ranked(contents: Contents, form: str, *, suite: Suite | None) -> None:
@@ -97,10 +97,11 @@ def print_ranked(contents: Contents, form: str, *, suite: Suite | None) -> None:
 
     rankings = rank(contents, suite)
     click.echo(render_ranking(rankings, form), nl=False)
-    _say_problems(rankings.problems, form)
+    say_problems(rankings.problems, form)
 
 
-def _say_problems(problems: Sequence[str], form: str) -> None:
+def say_problems(problems: Sequence[str], form: str) -> None:
+    """Say on standard error what was left out, where the form itself has no place for it."""
     if form not in {"markdown", "json"}:  # these two hold the problems themselves
         for problem in problems:
             click.echo(f"rsbench: left out: {problem}", err=True)

@@ -50,7 +50,7 @@ def render(tables: Tables, form: str) -> str:
     if form == "terminal":
         from rsbench.tables.terminal import to_terminal
 
-        return to_terminal(tables, width=_width(), styled=sys.stdout.isatty())
+        return to_terminal(tables, width=screen_width(), styled=sys.stdout.isatty())
     if form == "markdown":
         return to_markdown(tables)
     if form == "latex":
@@ -63,7 +63,7 @@ def render(tables: Tables, form: str) -> str:
         return machine.to_csv(tables)
     if form == "json":
         return machine.to_json(tables)
-    raise _unknown(form)
+    raise unknown_form(form)
 
 
 def render_ranking(rankings: Rankings, form: str) -> str:
@@ -81,7 +81,7 @@ def render_ranking(rankings: Rankings, form: str) -> str:
         from rsbench.tables.terminal import ranking_to_terminal
 
         return ranking_to_terminal(
-            layouts, absence=rankings.absence, width=_width(), styled=sys.stdout.isatty()
+            layouts, absence=rankings.absence, width=screen_width(), styled=sys.stdout.isatty()
         )
     if form == "markdown":
         return ranking_to_markdown(layouts, rankings.problems, absence=rankings.absence)
@@ -95,7 +95,7 @@ def render_ranking(rankings: Rankings, form: str) -> str:
         return ranked_machine.ranking_to_csv(rankings)
     if form == "json":
         return ranked_machine.ranking_to_json(rankings)
-    raise _unknown(form)
+    raise unknown_form(form)
 
 
 def render_ablation(ablation: Ablation, form: Literal["terminal", "markdown"]) -> str:
@@ -110,12 +110,14 @@ def render_ablation(ablation: Ablation, form: Literal["terminal", "markdown"]) -
         return layout_to_markdown(layout)
     from rsbench.tables.terminal import layout_to_terminal
 
-    return layout_to_terminal(layout, width=_width(), styled=sys.stdout.isatty())
+    return layout_to_terminal(layout, width=screen_width(), styled=sys.stdout.isatty())
 
 
-def _width() -> int:
+def screen_width() -> int:
+    """Give the letters that fit into a line: of the screen, or 120 without one."""
     return shutil.get_terminal_size(fallback=(120, 24)).columns
 
 
-def _unknown(form: str) -> UnknownNameError:
+def unknown_form(form: str) -> UnknownNameError:
+    """Give the error that names the forms there are."""
     return UnknownNameError(f"No form {form!r} of a table; there are {', '.join(get_args(Form))}.")

@@ -96,9 +96,9 @@ def lay_out(table: Table) -> Layout:
         texts += [_items(row), Text(", ".join(row.marks))]
         rows.append(tuple(Text(clean(text.main), clean(text.detail)) for text in texts))
     return Layout(
-        title=clean(_title(table)),
+        title=clean(table_title(table)),
         unlike=tuple(
-            clean(f"{field}: {_value(there)} there, {_value(here)} here")
+            clean(f"{field}: {ruler_value(there)} there, {ruler_value(here)} here")
             for field, there, here in table.unlike_first
         ),
         caption=clean(table.caption),
@@ -119,7 +119,8 @@ def clean(text: str) -> str:
     )
 
 
-def _title(table: Table) -> str:
+def table_title(table: Table) -> str:
+    """Name a table: "digits v1, test: linear_probe v2 (1 x 1 views)"."""
     views = f"{table.clips} x {table.crops} views"
     if "cropper" in table.ruler:  # Left out where it is the default.
         views += f" by {table.ruler['cropper']}"
@@ -230,7 +231,7 @@ def _items(row: Row) -> Text:
     return Text(f"{row.num_evaluated} / {row.num_expected} / {official}", failed)
 
 
-def _value(value: Scalar) -> str:
+def ruler_value(value: Scalar) -> str:
     """Show a ruler's value; digests by their first digits."""
     if value == ABSENT or value is None:
         return "none"
@@ -249,6 +250,7 @@ def _remarks(table: Table, shared: Sequence[str], *, compared: bool) -> list[str
         reading += f"; in parentheses: {table.split.replace('+', ' / ')}, of which it is the mean"
     if any(len(row.seeds) > 1 for row in table.rows):
         reading += "; ± is the standard deviation over seeds"
+        reading += ", which the intervals hold too (Student's t)" if kinds else ""
     if reading:
         lines.append(f"{reading.removeprefix('; ')}.")
     lines += [f"Note: {note}" for note in table.notes]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsbench.digests import digest_json
 from rsbench.errors import RecordError
 from rsbench.metrics import fold_weights
-from rsbench.records.store import PREDICTIONS_SUFFIX, Stored, read_file, read_scores
+from rsbench.records.scorebook import Scorebook, SortedScores, open_scorebook
+from rsbench.records.store import Stored
 from rsbench.stats import PairedDifference, paired_difference
+
+__all__ = [
+    "Pair",
+    "Pairing",
+    "SortedScores",
+    "over_seeds",
+    "paired_with_first",
+    "row_contents",
+    "sorted_scores",
+    "unpaired",
+]
 
 
 class Pair(NamedTuple):
@@ -29,11 +42,38 @@ class _RowScores(NamedTuple):
     """float64 (N,), averaged over seeds; None where the metric has no per-item scores."""
 
 
+class Pairing(Protocol):
+    """What gives each row of a table its difference to the first one; see `paired_with_first`."""
+
+    def __call__(
+        self,
+        rows: Sequence[Sequence[Sequence[Stored]]],
+        metric: str,
+        *,
+        averaging: str,
+        book: Scorebook | None = None,
+    ) -> list[Pair]:
+        """Give one a row; the first has no difference."""
+        ...
+
+
+def unpaired(
+    rows: Sequence[Sequence[Sequence[Stored]]],
+    metric: str,
+    *,
+    averaging: str,
+    book: Scorebook | None = None,
+) -> list[Pair]:
+    """Give no differences, and read no predictions, where rows alone are wanted."""
+    return [Pair(None, ()) for _ in rows]
+
+
 def paired_with_first(
     rows: Sequence[Sequence[Sequence[Stored]]],
     metric: str,
     *,
     averaging: str,
+    book: Scorebook | None = None,
 ) -> list[Pair]:
     """Give the paired difference of each row to the first one, averaged over seeds per item.
 
@@ -41,18 +81,82 @@ def paired_with_first(
         rows: Records of each row, as a list of runs for each of its seeds; the best row first.
         metric: The headline.
         averaging: "mean" weights items so that folds count alike, as the metric does.
+        book: What reads predictions, and remembers differences of the same content; None opens one
+            for this call.
 
     Returns:
         One a row; the first has no difference.
     """
+    if book is None:
+        with open_scorebook() as opened:
+            return paired_with_first(rows, metric, averaging=averaging, book=opened)
     if len(rows) == 1:
         # Nothing to pair with; that the predictions are there is told all the same.
-        return [Pair(None, tuple(_file_problems(rows[0])))]
+        return [Pair(None, tuple(_file_problems(rows[0], book)))]
+    contents = [_contents(seeds, metric, book) for seeds in rows]
+    keys = [_pair_key(contents[0], each, metric, averaging) for each in contents[1:]]
+    known = book.recall(_DIFFERENCE, [key for key in keys if key is not None])
+    if all(key in known for key in keys):
+        return [Pair(None, ()), *(_recalled(known[key]) for key in keys if key is not None)]
+    pairs = _paired_anew(rows, metric, averaging, book)
+    if not pairs[0].problems:
+        book.remember(
+            _DIFFERENCE,
+            {
+                key: None if pair.difference is None else list(pair.difference)
+                for key, pair in zip(keys, pairs[1:], strict=True)
+                if key is not None and not pair.problems
+            },
+        )
+    return pairs
+
+
+def _recalled(values: Sequence[float] | None) -> Pair:
+    """Give a pair as it was remembered: without a difference where the metric has none."""
+    return Pair(None if values is None else PairedDifference(*values), ())
+
+
+_DIFFERENCE = "difference to first@1"
+"""Kind of what is remembered, with the version of how this module makes it."""
+
+
+def _pair_key(first: str | None, second: str | None, metric: str, averaging: str) -> str | None:
+    """Name all that decides a difference of rows; None where a file of theirs is not whole."""
+    if first is None or second is None:
+        return None
+    return "\n".join((metric, averaging, first, second))
+
+
+def _contents(seeds: Sequence[Sequence[Stored]], metric: str, book: Scorebook) -> str | None:
+    try:
+        return row_contents(seeds, metric, book)
+    except RecordError:
+        return None
+
+
+def row_contents(seeds: Sequence[Sequence[Stored]], metric: str, book: Scorebook) -> str:
+    """Name what a row's scores are made of: of each run of each seed its file, and its items.
+
+    Raises:
+        RecordError: A run's predictions are missing or were changed; names the file.
+    """
+    return digest_json(
+        [[(book.content(stored), _counted(stored, metric)) for stored in runs] for runs in seeds]
+    )
+
+
+def _counted(stored: Stored, metric: str) -> int:
+    return next(part.n for part in stored.record.metrics if part.name == metric)
+
+
+def _paired_anew(
+    rows: Sequence[Sequence[Sequence[Stored]]], metric: str, averaging: str, book: Scorebook
+) -> list[Pair]:
     pairs: list[Pair] = []
     first: _RowScores | None = None
     for place, seeds in enumerate(rows):
         try:
-            here = _row_scores(seeds, metric)
+            here = _row_scores(seeds, metric, book)
         except RecordError as fault:
             pairs.append(Pair(None, (str(fault),)))
             continue
@@ -75,46 +179,47 @@ def paired_with_first(
     return pairs
 
 
-def _file_problems(seeds: Sequence[Sequence[Stored]]) -> list[str]:
+def _file_problems(seeds: Sequence[Sequence[Stored]], book: Scorebook) -> list[str]:
     problems = []
     for stored in (stored for runs in seeds for stored in runs):
         try:
-            read_file(stored, PREDICTIONS_SUFFIX)
+            book.content(stored)
         except RecordError as fault:
             problems.append(str(fault))
     return problems
 
 
-def _row_scores(seeds: Sequence[Sequence[Stored]], metric: str) -> _RowScores:
+def _row_scores(seeds: Sequence[Sequence[Stored]], metric: str, book: Scorebook) -> _RowScores:
     """Average a row's per-item scores over the runs of each seed, then over seeds."""
     keys: tuple[tuple[str, str], ...] | None = None
-    means: list[NDArray[np.float64]] = []
+    of_seeds: list[list[NDArray[np.float64]]] = []
     for runs in seeds:
-        columns = []
+        of_seeds.append([])
         for stored in runs:
-            found = read_scores(stored, metric)
+            found = book.scores(stored, metric)
             if found is None:
                 return _RowScores((), None)
-            pairs = list(zip(found.folds, found.ids, strict=True))
-            order = sorted(range(len(pairs)), key=pairs.__getitem__)
-            here = tuple(pairs[row] for row in order)
-            if len(set(here)) != len(here):
-                raise RecordError(f"{stored.name}: an item stands twice in its predictions.")
-            counted = next(part.n for part in stored.record.metrics if part.name == metric)
-            if len(here) != counted:
-                raise RecordError(
-                    f"{stored.name}: its predictions must be of {counted} items, were of "
-                    f"{len(here)}."
-                )
-            if not np.isfinite(found.scores).all():
-                raise RecordError(f"{stored.name}: a score in its predictions is not a number.")
-            if keys is not None and keys != here:
+            if keys is not None and keys != found.keys:
                 raise RecordError(
                     f"{stored.name}: its predictions are of other items than those "
                     "of the row's other runs."
                 )
-            keys = here
-            columns.append(found.scores[order])
-        means.append(np.mean(columns, axis=0))
+            keys = found.keys
+            of_seeds[-1].append(found.scores)
     assert keys is not None
-    return _RowScores(keys, np.mean(means, axis=0))
+    return _RowScores(keys, over_seeds(of_seeds))
+
+
+def over_seeds(seeds: Sequence[Sequence[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """Average scores of the same items over the runs of each seed, then over seeds: (N,).
+
+    Args:
+        seeds: Of each seed the scores of its runs, (N,) each, in one order of the items.
+    """
+    mean_N: NDArray[np.float64] = np.mean([np.mean(runs, axis=0) for runs in seeds], axis=0)
+    return mean_N
+
+
+def sorted_scores(stored: Stored, metric: str) -> SortedScores | None:
+    """Read the items' parts of one metric of one record; see `Scorebook.scores`."""
+    return Scorebook(None, made_by="").scores(stored, metric)

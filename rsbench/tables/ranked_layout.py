@@ -137,7 +137,7 @@ def _remarks(ranking: Ranking, *, compared: bool) -> list[str]:
         for row in ranking.rows
         for cell in row.cells
     ):
-        lines.append("± is the standard deviation over seeds.")
+        lines.append("± is the standard deviation over seeds, which the intervals hold too.")
     if any(_rank(row).endswith(_NOT_SEPARATED) for row in ranking.rows):
         lines.append(
             f"{_NOT_SEPARATED}: not separated from the first, the interval of the difference to it"

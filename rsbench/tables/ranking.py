@@ -161,7 +161,7 @@ def _ranking(
     ordered = tables if suite is None else sorted(tables, key=lambda each: _place(each, suite))
     columns = columns_of(ordered, stored)
     groups = {} if suite is None else suite.groups
-    networks = _networks(ordered)
+    networks = networks_of([table.rows for table in ordered])
     rows = sorted((_row(each, columns, groups) for each in networks), key=_order)
     num_found = len({table.task for table in tables})
     return Ranking(
@@ -203,12 +203,16 @@ def _missing(tables: Sequence[Table], suite: Suite) -> Iterator[str]:
 # --------------------------------------------------------------------------------------- rows
 
 
-def _networks(tables: Sequence[Table]) -> list[list[list[Row]]]:
-    """Give the rows of each network, a list a table; one of several inputs comes several times."""
+def networks_of(columns: Sequence[Sequence[Row]]) -> list[list[list[Row]]]:
+    """Give the rows of each network, a list a column; one of several inputs comes several times.
+
+    A list holds several rows where a network ran several times in ways that are no choice of input
+    (precision, the bytes of the media), and none where it did not.
+    """
     found: dict[Hashable, list[list[Row]]] = {}
-    for place, table in enumerate(tables):
-        for row in table.rows:
-            found.setdefault(_network(row), [[] for _ in tables])[place].append(row)
+    for place, rows in enumerate(columns):
+        for row in rows:
+            found.setdefault(_network(row), [[] for _ in columns])[place].append(row)
     return [rows for cells in found.values() for rows in _under_each_input(cells)]
 
 

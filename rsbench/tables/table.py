@@ -11,13 +11,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rsbench.garbage import collection_held
 from rsbench.records.knowledge import is_known_through
 from rsbench.records.ruler import Difference, differences, ruler_digest, selected_on_test
 from rsbench.records.schema import MetricPart, RunRecord
+from rsbench.records.scorebook import Scorebook, open_scorebook
 from rsbench.records.store import Contents, Stored
 from rsbench.specs import Scalar
-from rsbench.stats import PairedDifference, mean_std
-from rsbench.tables.pairing import paired_with_first
+from rsbench.stats import Interval, PairedDifference, mean_std, with_seeds
+from rsbench.tables.pairing import Pairing, paired_with_first
 
 NOTHING_PROVEN = 1e100
 """Gaps from here on are a solver's word for having no bound."""
@@ -51,7 +53,7 @@ class Cell:
     """Sample standard deviation over seeds; None for one seed."""
     low: float | None
     high: float | None
-    """95% interval over items; with several seeds the mean of their bounds."""
+    """95% interval over items, and over seeds where there are several; see `cell_of`."""
     num_seeds: int
     n: int
     """Items it was computed over, failed ones included."""
@@ -155,13 +157,15 @@ class Tables:
     """What is said where there is no table; empty where there is one."""
 
 
-def build(contents: Contents) -> Tables:
+def build(contents: Contents, *, pairing: Pairing = paired_with_first) -> Tables:
     """Draw tables from records, and paired differences from the predictions beside them.
 
     A row whose predictions are missing or changed is shown with that said, without a difference.
 
     Args:
         contents: Records in any order, and lines on files that could not be read.
+        pairing: What gives each row its difference to the first; `unpaired` gives none, and reads
+            no predictions.
 
     Returns:
         Tables in the order of task, protocol and ruler; real data before samples.
@@ -169,16 +173,21 @@ def build(contents: Contents) -> Tables:
     kept, repeated = _without_repeats(contents.records)
     kept, leaked = _without_leaks(kept)
     by_ruler: dict[str, list[Stored]] = {}
+    # Records that were read together share the rulers that are equal, as one object each.
+    digests: dict[int, str] = {}
     for stored in kept:
-        by_ruler.setdefault(ruler_digest(stored.record.ruler), []).append(stored)
+        ruler = stored.record.ruler
+        digest = digests.get(id(ruler)) or digests.setdefault(id(ruler), ruler_digest(ruler))
+        by_ruler.setdefault(digest, []).append(stored)
     ordered = sorted(by_ruler.items(), key=lambda entry: (*_place(entry[1][0].record), entry[0]))
     firsts: dict[tuple[str, str], Mapping[str, Scalar]] = {}
     tables = []
-    for digest, group in ordered:
-        record = group[0].record
-        first = firsts.setdefault(_family(record), record.ruler)
-        unlike = tuple(differences(first, record.ruler))
-        tables.append(_table(group, digest, unlike))
+    with collection_held(), open_scorebook() as book:
+        for digest, group in ordered:
+            record = group[0].record
+            first = firsts.setdefault(_family(record), record.ruler)
+            unlike = tuple(differences(first, record.ruler))
+            tables.append(_table(group, digest, unlike, pairing, book))
     problems = (*sorted(contents.problems), *repeated, *leaked)
     absence = "" if tables else _absence(contents)
     return Tables(tables=tuple(tables), problems=problems, absence=absence)
@@ -231,14 +240,21 @@ def _place(record: RunRecord) -> tuple[str, str, bool, bool, int]:
     return *_family(record), task.sample, task.limit is not None, task.limit or 0
 
 
-def _table(group: Sequence[Stored], digest: str, unlike: tuple[Difference, ...]) -> Table:
+def _table(
+    group: Sequence[Stored],
+    digest: str,
+    unlike: tuple[Difference, ...],
+    pairing: Pairing,
+    book: Scorebook,
+) -> Table:
     record = group[0].record
     columns = tuple(column_of(metric, group) for metric in record.metrics)
     members = _ranked(group)
-    pairs = paired_with_first(
+    pairs = pairing(
         [by_seed(row) for row in members],
         record.metrics[0].name,
         averaging=str(record.ruler.get("averaging", "pooled")),
+        book=book,
     )
     rows = tuple(
         _row(stored, columns, pair.difference) for stored, pair in zip(members, pairs, strict=True)
@@ -313,10 +329,21 @@ def _ranked(group: Sequence[Stored]) -> list[list[Stored]]:
     sign = -1.0 if headline.higher_is_better else 1.0
 
     def place(entry: tuple[tuple[object, ...], list[Stored]]) -> tuple[float, str]:
-        cell = cell_of(headline.name, entry[1])
-        return (math.inf if cell is None else sign * cell.value), repr(entry[0])
+        value = _value_of(headline.name, entry[1])
+        return (math.inf if value is None else sign * value), repr(entry[0])
 
     return [members for _, members in sorted(by_identity.items(), key=place)]
+
+
+def _value_of(metric: str, members: Sequence[Stored]) -> float | None:
+    """Give the value that `cell_of` gives, and nothing else of it."""
+    values = []
+    for runs in by_seed(members):
+        parts = [part.value for run in runs for part in run.record.metrics if part.name == metric]
+        if not parts:
+            return None
+        values.append(_mean(parts))
+    return _mean(values)
 
 
 def by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
@@ -330,7 +357,12 @@ def by_seed(members: Sequence[Stored]) -> list[list[Stored]]:
 def cell_of(metric: str, members: Sequence[Stored]) -> Cell | None:
     """Aggregate a metric: runs of one seed first (they may differ by machine), then seeds.
 
-    None where a record lacks it.
+    The interval of several seeds is for other items and other seeds alike: that over items, taken
+    as the mean of the runs' own bounds, and Student's t over the seeds, in quadrature. The former
+    is rather too wide, for it holds some of the seeds' chance already: what one seed gets wrong
+    another may get right. It needs no more than the records, whose predictions may be gone.
+
+    None where a record lacks the metric.
     """
     values, lows, highs, counts = [], [], [], []
     folds: list[list[float]] = []
@@ -346,15 +378,27 @@ def cell_of(metric: str, members: Sequence[Stored]) -> Cell | None:
         folds.append([_mean(of_fold) for of_fold in of_runs])
     over_seeds = mean_std(values)
     complete = len(lows) == len(highs) == len(counts)
+    over_both = None
+    if complete:
+        over_both = with_seeds(over_seeds.mean, Interval(_mean(lows), _mean(highs)), values)
+        if _is_share(metric, members):
+            over_both = Interval(max(0.0, over_both.low), min(1.0, over_both.high))
     return Cell(
         value=over_seeds.mean,
         std=over_seeds.std,
-        low=_mean(lows) if complete else None,
-        high=_mean(highs) if complete else None,
+        low=None if over_both is None else over_both.low,
+        high=None if over_both is None else over_both.high,
         num_seeds=over_seeds.n,
         n=min(counts),
         folds=tuple(_mean(of_fold) for of_fold in zip(*folds, strict=True)),
     )
+
+
+def _is_share(metric: str, members: Sequence[Stored]) -> bool:
+    """Tell whether nothing of a metric can lie outside [0, 1], by what its runs came to."""
+    parts = [part for run in members for part in run.record.metrics if part.name == metric]
+    ends = [end for part in parts for end in (part.value, part.low, part.high) if end is not None]
+    return all(part.higher_is_better for part in parts) and all(0 <= end <= 1 for end in ends)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -503,14 +547,20 @@ def _repeated_seeds(members: Sequence[Sequence[Stored]]) -> list[str]:
 
 def _differing_surroundings(group: Sequence[Stored]) -> list[str]:
     """Name what the runs of a table do not have in common: device, versions, decoder, commit."""
-    keys = sorted({key for stored in group for key in stored.record.environment})
+    # Runs of one machine have one environment: one object, where they were read together.
+    environments: dict[int, tuple[Mapping[str, Scalar], int]] = {}
+    for stored in group:
+        environment = stored.record.environment
+        _, count = environments.get(id(environment), (environment, 0))
+        environments[id(environment)] = (environment, count + 1)
+    keys = sorted({key for environment, _ in environments.values() for key in environment})
     lines = []
     for key in keys:
         counts: dict[str, int] = {}
-        for stored in group:
-            value = stored.record.environment.get(key)
+        for environment, count in environments.values():
+            value = environment.get(key)
             text = "unknown" if value is None else str(value)
-            counts[text] = counts.get(text, 0) + 1
+            counts[text] = counts.get(text, 0) + count
         if len(counts) > 1 and not key.endswith("_note"):
             shown = ", ".join(f"{value} ({counts[value]})" for value in sorted(counts))
             lines.append(f"{key} differs among the runs: {shown}.")
