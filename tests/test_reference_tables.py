@@ -70,7 +70,7 @@ def test_there_is_a_table_for_everything_that_was_published() -> None:
 def test_every_column_says_what_it_is_and_whose_number(name: str) -> None:
     rows, about = table(name)
 
-    assert about.keys() - {"task"} == {"title", "conditions", "columns", "sources"}
+    assert about.keys() - {"task"} == {"title", "conditions", "columns", "sources", "scores"}
     assert about["conditions"].strip()
     assert list(about["columns"]) == list(rows[0])
     for column in about["columns"].values():
