@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsbench import metrics as known_metrics
-from rsbench.errors import RecordError, RsbenchError
+from rsbench.errors import RecordError, RsbenchError, UnknownNameError
 from rsbench.media.sampling import chooser
 from rsbench.metrics import Score, evaluate_metric
 from rsbench.records import store
@@ -32,7 +33,7 @@ from rsbench.records import views as view_files
 from rsbench.records.predictions import PredictionTable
 from rsbench.records.schema import MetricPart
 from rsbench.records.views import StoredViews
-from rsbench.registry import find_task, split_sample
+from rsbench.registry import find_task, is_plain_name, split_sample
 from rsbench.specs import ClipSpec, Metric, Views
 from rsbench.view_scores import Average, average_views
 
@@ -102,7 +103,7 @@ def open_source(record: Path, *, task: str | None = None) -> Source:
             f"{stored.name}: its view scores must be of the items of its predictions, and are of"
             " others; run it again."
         )
-    source = Source(stored=stored, table=table, views=views, metrics=_metrics(stored, task))
+    source = Source(stored=stored, table=table, views=views, metrics=metrics_of(stored, task=task))
     _check_run(source)
     return source
 
@@ -325,13 +326,27 @@ def _check_run(source: Source) -> None:
 # ---------------------------------------------------------------------------------------- metrics
 
 
-def _metrics(stored: store.Stored, task: str | None) -> tuple[Metric, ...]:
-    """Find the metrics of a record by their names: the task's own, or those that everybody has."""
+def metrics_of(stored: store.Stored, *, task: str | None = None) -> tuple[Metric, ...]:
+    """Find the metrics of a record by their names: the task's own, or those that everybody has.
+
+    Args:
+        stored: The record.
+        task: The task's file, where its metrics are its own.
+
+    Returns:
+        One a metric of the record, in its order.
+
+    Raises:
+        RecordError: A metric is the task's own, and its file was not named.
+        RsbenchError: The task's file can't be imported.
+    """
     own: Iterable[Metric] = ()
     if task is not None:
         own = find_task(task).spec.metrics
-    elif stored.record.task.source_sha256 is None:
-        own = find_task(split_sample(stored.record.task.name)[0]).spec.metrics
+    elif is_plain_name(stored.record.task.name) and stored.record.task.source_sha256 is None:
+        # A task that is not installed here: what everybody has may be all that it needs.
+        with suppress(UnknownNameError):
+            own = find_task(split_sample(stored.record.task.name)[0]).spec.metrics
     common = [each for each in vars(known_metrics).values() if isinstance(each, Metric)]
     by_name = {metric.name: metric for metric in [*common, *own]}
     parts: Sequence[MetricPart] = stored.record.metrics

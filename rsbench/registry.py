@@ -136,6 +136,14 @@ def find_protocol(name: str) -> Found[Protocol]:
     return cast("Found[Protocol]", _find("protocol", name))
 
 
+def is_plain_name(name: str) -> bool:
+    """Say whether a name is one that a plug-in may have, and no file to import or list of several.
+
+    What a record names was written by anybody, and must be looked up as a name alone.
+    """
+    return _PATH.match(name) is None and "," not in name and not name.startswith("-")
+
+
 def is_built_in(found: Found[Backbone]) -> bool:
     """Say whether a backbone is rsbench's own, not of another package or a file."""
     return found.origin.startswith(f"{_PLACES['backbone'].package}.")

@@ -148,6 +148,7 @@ def run_in_processes(
     kind: str,
     heard: Callable[[str], None],
     told: Callable[[int, Told], None],
+    threads: int | None = None,
 ) -> int | None:
     """Run each request in one process, or in one a GPU; give the signal that stopped it, if any.
 
@@ -158,6 +159,7 @@ def run_in_processes(
         kind: "cpu" or "cuda".
         heard: Called with lines that processes say meanwhile.
         told: Called with the number of a request and what came of it.
+        threads: Of each process; None leaves them to OMP_NUM_THREADS, or shares the cores.
     """
     from rsbench.data.launching import loopback
 
@@ -167,7 +169,7 @@ def run_in_processes(
             request = requests[job.number]
             if not job.on_all:
                 device = "cpu" if kind == "cpu" else f"cuda:{devices[0]}"
-                environment = _environment(request, num)
+                environment = _environment(request, num, threads)
                 return [Command(_command(dataclasses.replace(request, device=device)), environment)]
             words = _command(dataclasses.replace(request, device=kind))
             meeting = f"file://{folder}/{job.number}"
@@ -177,7 +179,7 @@ def run_in_processes(
                     words,
                     {
                         **({} if near is None else {"GLOO_SOCKET_IFNAME": near}),
-                        **_environment(request, num),
+                        **_environment(request, num, threads),
                         "RANK": str(rank),
                         "WORLD_SIZE": str(num),
                         "LOCAL_RANK": str(rank),
@@ -236,14 +238,15 @@ def _told(outcome: Outcome) -> Told:
     return Told(None, False, kind(words))
 
 
-def _environment(request: RunRequest, num: int) -> dict[str, str]:
+def _environment(request: RunRequest, num: int, threads: int | None) -> dict[str, str]:
     """Give a process the environment of this one, and its share of the cores."""
     from rsbench.cores import usable_cores
 
-    threads = str(max(1, usable_cores() // num))
+    share = str(max(1, usable_cores() // num))
     return {
-        "OMP_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": share,
         **os.environ,
+        **({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
         "RSBENCH_CACHE": str(request.cache_root),
     }
 
