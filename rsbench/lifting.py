@@ -49,12 +49,12 @@ class FrameMean(_Lifted):
     def forward(self, batch: Tensor) -> Tensor:
         """Map clips (N, C, T, H, W) to features (N, D); the order of frames does not matter."""
         features: Tensor = self.module(_frames(batch))
-        return _by_clip(features, len(batch)).mean(1)
+        return _by_clip(features, batch.shape[0]).mean(1)
 
     def stage_maps(self, batch: Tensor) -> dict[str, Tensor]:
         """Give the maps of all frames, (N, C', T, H', W') each."""
         return {
-            name: _by_clip(maps, len(batch)).transpose(1, 2)
+            name: _by_clip(maps, batch.shape[0]).transpose(1, 2)
             for name, maps in self._maps_inside(_frames(batch)).items()
         }
 

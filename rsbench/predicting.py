@@ -94,6 +94,57 @@ class FilePredictions:
     failures: tuple[Failure, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rebuilt:
+    """A finished run put together again: what it takes to say of other items what it would have."""
+
+    stored: store.Stored
+    protocol: Protocol
+    assembled: Assembled
+    """The recorded network as it was before the protocol fitted anything."""
+    head: heads.Head
+    """What was fitted, of one fold."""
+    reading: Reading
+    """All test views."""
+
+
+def rebuild(
+    record_path: Path,
+    *,
+    cache_root: Path,
+    backbone: str | None = None,
+    protocol: str | None = None,
+    weights: str | None = None,
+    fold: str | None = None,
+    device: str = "cpu",
+) -> Rebuilt:
+    """Put a finished run together again, held to its recorded tensors and outputs.
+
+    The arguments are those of `predict_files`.
+
+    Raises:
+        RecordError: The head is missing, the network is not the recorded one, or the run gave no
+            class scores of images or videos.
+        RsbenchError: A name can't be resolved any more.
+    """
+    check_device(device)
+    stored = store.Stored(record_path, store.read(record_path))
+    _check_predictable(stored)
+    spoken = _recorded_protocol(stored, protocol)
+    seen = input_of(stored.record.backbone)
+    assembled = _reassemble(stored, seen, backbone, weights, cache_root=cache_root, device=device)
+    head = heads.from_bytes(
+        store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
+    )
+    return Rebuilt(
+        stored=stored,
+        protocol=spoken,
+        assembled=assembled,
+        head=head,
+        reading=_recorded_reading(stored.record, seen),
+    )
+
+
 def predict_files(
     record_path: Path,
     files: Sequence[Path],
@@ -124,34 +175,34 @@ def predict_files(
             class scores of images or videos.
         RsbenchError: A name can't be resolved any more.
     """
-    check_device(device)
-    stored = store.Stored(record_path, store.read(record_path))
-    record = stored.record
-    _check_predictable(stored)
-    spoken = _recorded_protocol(stored, protocol)
     missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
         raise DataError(f"No file {missing} to predict; give paths of images or videos.")
-    seen = input_of(record.backbone)
-    assembled = _reassemble(stored, seen, backbone, weights, cache_root=cache_root, device=device)
-    head = heads.from_bytes(
-        store.read_file(stored, store.HEAD_SUFFIX), fold=fold, where=stored.name
+    rebuilt = rebuild(
+        record_path,
+        cache_root=cache_root,
+        backbone=backbone,
+        protocol=protocol,
+        weights=weights,
+        fold=fold,
+        device=device,
     )
+    record, head = rebuilt.stored.record, rebuilt.head
     items = tuple(
         Item(id=f"{number}:{path.name}", source=path.resolve()) for number, path in enumerate(files)
     )
     key = digest_json([record.key, [str(item.source) for item in items]])
     predictions = predict_checked(
-        spoken,
+        rebuilt.protocol,
         PredictRequest(
-            model=assembled.model,
+            model=rebuilt.assembled.model,
             fitted=Fitted(arrays=head.arrays),
             test=ItemSet(
                 pool=items, rows=tuple(range(len(items))), targets=None, classes=head.classes
             ),
             target=record.task.target,  # type: ignore[arg-type]  # written from a Task
             recipe=record.protocol.recipe,
-            reading=_recorded_reading(record, seen),
+            reading=rebuilt.reading,
             seed=record.seed,
             settings=Settings(
                 device=device,
