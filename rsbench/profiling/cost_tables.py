@@ -114,11 +114,11 @@ def page(costs: Sequence[Cost]) -> str:
 def _by_setting(costs: Iterable[Cost]) -> dict[str, list[Cost]]:
     groups: dict[str, list[Cost]] = {}
     for cost in costs:
-        groups.setdefault(_conditions(cost), []).append(cost)
+        groups.setdefault(conditions(cost), []).append(cost)
     return dict(sorted(groups.items()))
 
 
-def _conditions(cost: Cost) -> str:
+def conditions(cost: Cost) -> str:
     """Say in one line what two costs must share to compare."""
     words = [cost.device, cost.precision, cost.layout]
     if cost.compiled:
@@ -196,12 +196,12 @@ def joined_grids(joined: Iterable[Joined]) -> list[Grid]:
     """Give the tables of scores beside costs: one for each ruler and setting."""
     groups: dict[tuple[str, str], list[Joined]] = {}
     for each in joined:
-        conditions = "not measured" if each.cost is None else _conditions(each.cost)
-        groups.setdefault((each.table.digest, conditions), []).append(each)
-    return [_joined_grid(conditions, group) for (_, conditions), group in groups.items()]
+        setting = "not measured" if each.cost is None else conditions(each.cost)
+        groups.setdefault((each.table.digest, setting), []).append(each)
+    return [_joined_grid(setting, group) for (_, setting), group in groups.items()]
 
 
-def _joined_grid(conditions: str, group: Sequence[Joined]) -> Grid:
+def _joined_grid(setting: str, group: Sequence[Joined]) -> Grid:
     table = group[0].table
     headline = table.columns[0]
     unit = " %" if headline.percent else ""
@@ -209,7 +209,7 @@ def _joined_grid(conditions: str, group: Sequence[Joined]) -> Grid:
         title=clean(
             f"{table.task} v{table.task_version}, {table.split}: {table.protocol}"
             f" v{table.protocol_version}, {table.clips} x {table.crops} views,"
-            f" ruler {table.digest[:8]}; {conditions}"
+            f" ruler {table.digest[:8]}; {setting}"
         ),
         headers=(
             *("network", "weights", f"{headline.metric}{unit}", "95%", "GMACs x views"),
