@@ -47,6 +47,7 @@ results: $(STAMP)
 	    --seeds 0,1,2 --results results
 	$(BIN)/rsbench run --suite offline --backbone $(LITE) --weights pretrained --results results
 	$(BIN)/rsbench table results --write
+	$(BIN)/rsbench verify results
 
 # ResNet-RS 50 to 152 beside EfficientNet B0 to B5, each at its paper's pixels, on one thread.
 costs: $(STAMP)

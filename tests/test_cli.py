@@ -56,6 +56,15 @@ WORDS = {
         *("BACKBONES", "WEIGHTS", "--batch-size", "--data", "--device", "--expect", "--help"),
         *("--json", "--limit", "--results", "--task", "--workers"),
     ],
+    "choose": [
+        *("--backbone", "--cross-validate", "--data", "--device", "--group-by", "--help"),
+        *("--json", "--limit", "--max-latency-ms", "--max-memory-mib", "--minutes", "--repeats"),
+        *("--results", "--seed", "--task", "--weights", "--yes"),
+    ],
+    "compare": [
+        *("WORDS", "--allow-other-training", "--baseline", "--by", "--common-subset", "--format"),
+        *("--help", "--published", "--suite"),
+    ],
     "data": ["--help"],
     "data check": ["TASK", "--data", "--folds", "--help", "--json"],
     "data prepare": [
@@ -66,7 +75,20 @@ WORDS = {
     "data sample": ["TASK", "FOLDER", "--help"],
     "data where": ["TASK", "--data", "--help"],
     "doctor": ["--decoder", "--help", "--json", "--results"],
-    "ls": ["WHAT", "--help", "--image", "--json", "--pretrained", "--results", "--video"],
+    "export": [
+        *("RECORD", "--backbone", "--data", "--fold", "--help", "--items", "--json", "--onnx"),
+        *("--tolerance", "--weights"),
+    ],
+    "import": [
+        *("FILE", "--backbone", "--from", "--help", "--ids", "--input", "--json", "--list"),
+        *("--model", "--protocol", "--reported", "--results", "--sampler", "--split", "--task"),
+        *("--views", "--weights"),
+    ],
+    "ls": [
+        *("WHAT", "--backbone", "--help", "--image", "--json", "--pretrained", "--protocol"),
+        *("--results", "--seed", "--since", "--sort", "--task", "--video", "--weights"),
+    ],
+    "merge": ["SOURCES", "--dry-run", "--help", "--into", "--json"],
     "new": ["KIND", "NAME", "--help", "--into"],
     "predict": [
         *("RECORD", "FILES"),
@@ -77,6 +99,13 @@ WORDS = {
         *("BACKBONES", "--batch-size", "--compile", "--device", "--frames", "--help", "--join"),
         *("--json", "--layout", "--pixels", "--precision", "--repeats", "--results", "--show"),
         *("--stride", "--threads", "--train", "--views", "--write"),
+    ],
+    "report": [
+        *("RESULTS", "--data", "--figures", "--help", "--json", "--out", "--suite", "--title"),
+    ],
+    "reproduce": [
+        *("RECORD", "--backbone", "--data", "--device", "--dry-run", "--fresh-cache", "--gpus"),
+        *("--help", "--json", "--protocol", "--results", "--task", "--tolerance", "--weights"),
     ],
     "run": [
         *("--again", "--allow-test-selection", "--backbone", "--batch-size", "--cache-clips"),
@@ -92,6 +121,7 @@ WORDS = {
     "table": [
         *("RESULTS", "--check", "--format", "--help", "--ranked", "--suite", "--write"),
     ],
+    "verify": ["PATHS", "--help", "--json", "--task"],
     "views": ["RECORD", "--average", "--help", "--json", "--level", "--task", "--views"],
     "weights": ["--help"],
     "weights convert": ["SOURCE", "--backbone", "--help", "--to"],

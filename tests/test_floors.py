@@ -21,10 +21,13 @@ PACKAGES = {"rsbench": "rsbench", "rsbench_tasks": "tasks", "rsbench_backbones":
 
 # Dependency -> where it may be imported, by the start of the path.
 DOORS = {
+    "altair": ("rsbench/report/",),
     "av": ("rsbench/media/video/",),
     "click": ("rsbench/cli/",),
     "h5py": ("rsbench/weights/foreign.py", "tasks/_vtab_hdf5.py"),
     "mmengine": ("rsbench/training/", "rsbench/environment.py"),
+    "onnx": ("rsbench/exporting.py",),
+    "onnxruntime": ("rsbench/exporting.py",),
     "pyarrow": ("rsbench/records/",),
     "pytorchvideo": ("backbones/_pytorchvideo_modules.py",),
     "rich": ("rsbench/cli/progress.py", "rsbench/tables/terminal.py"),
@@ -37,13 +40,17 @@ DOORS = {
     "tensorflow": ("rsbench/weights/foreign.py",),
     "timm": ("backbones/timm.py",),
     "torchvision": ("rsbench/media/", "tasks/", "backbones/"),
+    "vl_convert": ("rsbench/report/drawing.py",),
 }
 
 # Each of these costs a tenth of a second to several seconds to import.
 HEAVY = (
+    "altair",
     "av",
     "h5py",
     "mmengine",
+    "onnx",
+    "onnxruntime",
     "pyarrow",
     "pytorchvideo",
     "scipy",
@@ -52,6 +59,7 @@ HEAVY = (
     "timm",
     "torch",
     "torchvision",
+    "vl_convert",
 )
 
 
@@ -199,7 +207,7 @@ def test_a_dependency_comes_in_by_its_door_only(dependency: str) -> None:
 def test_every_dependency_is_declared() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    extras = ("timm", "keras", "tensorflow")
+    extras = ("timm", "keras", "tensorflow", "report", "onnx")
     lines = config["options"]["install_requires"] + "".join(
         config["options.extras_require"][extra] for extra in extras
     )
@@ -208,6 +216,7 @@ def test_every_dependency_is_declared() -> None:
         "pillow": "PIL",
         "scikit-learn": "sklearn",
         "tensorflow-cpu": "tensorflow",
+        "vl-convert-python": "vl_convert",
     }
     known = {import_names.get(name, name) for name in declared}
     used = {

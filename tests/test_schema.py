@@ -221,3 +221,9 @@ def test_sealing_a_sealed_record_changes_nothing() -> None:
     assert seal(sealed) == sealed
     assert seal(replace(sealed, seed=5)).digest != sealed.digest
     assert sealed.schema == SCHEMA_VERSION
+
+
+def test_an_integer_that_no_float_can_hold_is_named() -> None:
+    text = _edited(lambda content: content["metrics"][0].update(value=10**400))
+    with pytest.raises(RecordError, match=r"record\.metrics\[0\]\.value must be a finite number"):
+        from_json(text, where="r")

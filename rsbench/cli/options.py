@@ -20,7 +20,7 @@ RECORDS = "Folder of records."
 
 
 class _Amount(click.FloatRange):
-    """A number above 0, and a number: to click "nan" and "inf" are in any range."""
+    """A number of a range, and a number: to click "nan" and "inf" are in any range."""
 
     def convert(
         self, value: float, param: click.Parameter | None, ctx: click.Context | None
@@ -32,6 +32,7 @@ class _Amount(click.FloatRange):
 
 
 AMOUNT = _Amount(min=0, min_open=True)
+TOLERANCE = _Amount(min=0)
 _VIEWS = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
