@@ -6,7 +6,6 @@ it::
     12 cli
     11 report, choosing, exporting
     10 runner, estimate, checks, doctor, profiling, reference_check, preparation, verifying
-    10 exported_scores
     9  recording, predicting, deriving
     8  fits, reproducing
     7  cells, importing, others

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def claimed(folder: Path, *, waiting: Callable[[], None]) -> Iterator[bool]:
         even where nobody had it: it may have ended just before.
 
     Raises:
-        DiskError: The folder can't be made.
+        DiskError: The folder can't be made or opened.
     """
     waited = False
     while True:
@@ -49,7 +50,32 @@ def claimed(folder: Path, *, waiting: Callable[[], None]) -> Iterator[bool]:
                         folder.rmdir()
                 return
         finally:
-            os.close(descriptor)
+            _free(descriptor)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove a folder that was claimed, with all that is in it, if who had it was killed.
+
+    It stays while a process has it, and on a file system where nobody can tell.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, folder):
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        _free(descriptor)
+
+
+def _free(descriptor: int) -> None:
+    """End a claim, and not only this process's part: a process it forked has the descriptor too."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _opened(folder: Path) -> int:
@@ -61,8 +87,8 @@ def _opened(folder: Path) -> int:
             continue  # It was removed between the two.
         except OSError as fault:
             raise DiskError(
-                f"Can't make {folder} ({fault.strerror or fault}); free some space, or name another"
-                " cache folder with RSBENCH_CACHE, then run the same command again."
+                f"Can't write {folder} ({fault.strerror or fault}); free some space, or name"
+                " another cache folder with RSBENCH_CACHE, then run the same command again."
             ) from fault
 
 

@@ -343,10 +343,8 @@ def metrics_of(stored: store.Stored, *, task: str | None = None) -> tuple[Metric
     own: Iterable[Metric] = ()
     if task is not None:
         own = find_task(task).spec.metrics
-    elif is_plain_name(stored.record.task.name) and stored.record.task.source_sha256 is None:
-        # A task that is not installed here: what everybody has may be all that it needs.
-        with suppress(UnknownNameError):
-            own = find_task(split_sample(stored.record.task.name)[0]).spec.metrics
+    elif stored.record.task.source_sha256 is None:
+        own = _metrics_of_task(stored.record.task.name)
     common = [each for each in vars(known_metrics).values() if isinstance(each, Metric)]
     by_name = {metric.name: metric for metric in [*common, *own]}
     parts: Sequence[MetricPart] = stored.record.metrics
@@ -357,6 +355,18 @@ def metrics_of(stored: store.Stored, *, task: str | None = None) -> tuple[Metric
             " file with --task ./FILE.py."
         )
     return tuple(by_name[part.name] for part in parts)
+
+
+@cache  # A look-up asks every package that is installed, and records of a task come in thousands.
+def _metrics_of_task(name: str) -> tuple[Metric, ...]:
+    """Give the metrics of a task that a record names; none of one that is not installed here.
+
+    What everybody has may be all that such a task needs.
+    """
+    if is_plain_name(name):
+        with suppress(UnknownNameError):
+            return tuple(find_task(split_sample(name)[0]).spec.metrics)
+    return ()
 
 
 def _score(source: Source, metric: Metric, predictions: Sequence[Any]) -> Score:

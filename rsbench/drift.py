@@ -13,6 +13,7 @@ Shape letters: K classes.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,8 +45,11 @@ _COUNTED_COSTS = frozenset({"cost.num_parameters", "cost.macs_per_view", "cost.v
 """Costs that are counted and not measured."""
 
 _FREE_ENDS = frozenset({"seconds", "iterations", "gradient_norm", "relative_gap", "ended"})
-"""Fields that may differ, by the last part of their names: the time of an epoch, and the way of a
-solver to a solution that is held to its own proof."""
+"""Computed fields that may differ, by the last part of their names: the time of an epoch, and the
+way of a solver to a solution that is held to its own proof."""
+
+_ROWS = ("selection", "curve")
+"""Fields that are lists of mappings, compared row by row."""
 
 _APART = frozenset({"schema", "digest", "ruler"})
 """Compared otherwise, or not at all: a digest is of all other fields."""
@@ -63,10 +67,8 @@ class Change:
 
     @property
     def size(self) -> float:
-        """How far two numbers lie apart; infinity for anything else."""
-        if _is_number(self.before) and _is_number(self.after):
-            return abs(float(self.before) - float(self.after))
-        return math.inf
+        """How far two numbers, or lists of as many, lie apart; infinity for anything else."""
+        return _apart(self.before, self.after)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +185,8 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
                 yield from fields(
                     {k: v for k, v in entry.items() if k != "name"}, f"{name}.{entry['name']}"
                 )
-        elif name in {"selection", "curve"}:
+        elif name in _ROWS:
+            yield f"{name}.num_rows", len(value)
             for number, entry in enumerate(value):
                 yield from fields(entry, f"{name}[{number}]")
         else:
@@ -202,14 +205,24 @@ def _field_changes(
 ) -> Iterator[Change]:
     for field in dict.fromkeys([*before, *after]):
         first, second = before.get(field, ABSENT), after.get(field, ABSENT)
-        if not _is_same(first, second):
+        # The rows that one of the two lacks are told by their number.
+        if not _is_same(first, second) and _has_row(before, field) and _has_row(after, field):
             kind = _kind_of(field, first, second, tolerance)
             yield Change(field=field, before=first, after=second, kind=kind)
 
 
+def _has_row(fields: Mapping[str, Any], field: str) -> bool:
+    """Say whether a record is long enough to have a field, if it is one of a row."""
+    name, _, rest = field.partition("[")
+    if name not in _ROWS:
+        return True
+    return bool(int(rest.partition("]")[0]) < fields.get(f"{name}.num_rows", math.inf))
+
+
 def _kind_of(field: str, before: Any, after: Any, tolerance: float) -> Kind:  # noqa: ANN401 - JSON
     is_free = field.startswith(_FREE) and field not in _COUNTED_COSTS
-    if is_free or field.rpartition(".")[2] in _FREE_ENDS:
+    is_way = field.startswith(_COMPUTED) and field.rpartition(".")[2] in _FREE_ENDS
+    if is_free or is_way:
         return "free"
     if before is ABSENT:
         return "younger"
@@ -237,6 +250,14 @@ def _is_close(before: Any, after: Any, tolerance: float, absolute: float) -> boo
     if isinstance(before, int) and isinstance(after, int):
         return False
     return math.isclose(before, after, rel_tol=tolerance, abs_tol=absolute)
+
+
+def _apart(before: Any, after: Any) -> float:  # noqa: ANN401 - JSON
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return max(map(_apart, before, after), default=0.0)
+    if _is_number(before) and _is_number(after):
+        return abs(float(before) - float(after))
+    return math.inf
 
 
 def _is_number(value: object) -> bool:
@@ -280,18 +301,24 @@ def _items(
     return Items(
         num_both=len(both),
         num_identical=num_identical,
-        lost=tuple(item for fold, item in first if (fold, item) not in second),
-        gained=tuple(item for fold, item in second if (fold, item) not in first),
+        lost=tuple(key[1] for key in first if key not in second),
+        gained=tuple(key[1] for key in second if key not in first),
         num_other_targets=num_other_targets,
         largest_change=largest,
         changed=tuple(sorted(changed, key=lambda each: (-each.score_change, each.fold, each.id))),
     )
 
 
-def _by_item(table: PredictionTable) -> dict[tuple[str, str], tuple[Any, Any]]:
-    """Give (prediction, target) by (fold, id)."""
-    rows = zip(table.folds, table.ids, table.predictions, table.targets, strict=True)
-    return {(fold, item): (prediction, target) for fold, item, prediction, target in rows}
+def _by_item(table: PredictionTable) -> dict[tuple[str, str, int], tuple[Any, Any]]:
+    """Give (prediction, target) by fold, id, and how often it stood there before."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for fold, item, prediction, target in zip(
+        table.folds, table.ids, table.predictions, table.targets, strict=True
+    ):
+        found[fold, item, seen[fold, item]] = (prediction, target)
+        seen[fold, item] += 1
+    return found
 
 
 def _distance(before: Any, after: Any) -> float:  # noqa: ANN401 - any prediction

@@ -23,14 +23,7 @@ from numpy.typing import NDArray
 
 from rsbench.errors import DataError
 from rsbench.specs import Labels, Metric
-from rsbench.stats import (
-    PairedDifference,
-    bootstrap_mean,
-    centred_percentiles,
-    resampled_counts,
-    resampled_difference,
-    wilson,
-)
+from rsbench.stats import bootstrap_mean, centred_percentiles, resampled_counts, wilson
 
 _NUM_RESAMPLES = 1_000
 """Of metrics that are computed anew on each resample."""
@@ -204,46 +197,6 @@ def resampled_values(
     return _resampled_means(metric, targets, predictions, rows_of, seed)
 
 
-def paired_metric_difference(
-    metric: Metric,
-    targets: Sequence[Any],
-    first_predictions: Sequence[Any],
-    second_predictions: Sequence[Any],
-    *,
-    folds: Sequence[str] = (),
-    averaging: Literal["pooled", "mean"] = "pooled",
-    seed: int = 0,
-) -> PairedDifference:
-    """Give first - second of a metric that is no mean over items, with a paired bootstrap interval.
-
-    Args:
-        metric: One that can be computed on resamples (`Metric.resampled`).
-        targets: One an item, (N,).
-        first_predictions: One an item, None where it failed, (N,).
-        second_predictions: The other's, of the same items in the same order, (N,).
-        folds: As of `resampled_values`, like the rest.
-        averaging: As of `evaluate_metric`.
-        seed: Of the drawing.
-
-    Raises:
-        DataError: As of `resampled_values`.
-    """
-    values, drawn = [], []
-    for predictions in (first_predictions, second_predictions):
-        drawn.append(
-            resampled_values(
-                metric, targets, predictions, folds=folds, averaging=averaging, seed=seed
-            )
-        )
-        rows_of = _rows_of_folds(len(targets), folds, averaging)
-        of_folds = [
-            metric.compute([targets[row] for row in rows], [predictions[row] for row in rows])
-            for rows in rows_of
-        ]
-        values.append(math.fsum(of_folds) / len(of_folds))
-    return resampled_difference(values[0] - values[1], drawn[0] - drawn[1])
-
-
 def _rows_of_folds(
     n: int, folds: Sequence[str], averaging: Literal["pooled", "mean"]
 ) -> list[list[int]]:
@@ -352,16 +305,8 @@ def _mean_average_precision(targets: Sequence[Any], predictions: Sequence[Any]) 
 
     A target is a collection of class indices, a prediction one score a class.
     """
-    from sklearn.metrics import average_precision_score
-
-    ranked = _ranked_labels(targets, predictions)
-    if ranked is None:
-        return 0.0
-    ranks_NK, truth_NK, _ = ranked
-    return _mean_over_classes(
-        float(average_precision_score(truth_NK[:, k], ranks_NK[:, k]))
-        for k in np.flatnonzero(truth_NK.any(axis=0))
-    )
+    precisions = average_precisions(MEAN_AVERAGE_PRECISION, targets, predictions)
+    return 0.0 if precisions is None else _mean_over_classes(precisions.values())
 
 
 def _mean_eleven_point_precision(targets: Sequence[Any], predictions: Sequence[Any]) -> float:
@@ -370,14 +315,37 @@ def _mean_eleven_point_precision(targets: Sequence[Any], predictions: Sequence[A
     Targets are as of `_mean_average_precision`; items that are not counted for a class (`Labels`)
     are left out when items are ranked for it.
     """
+    precisions = average_precisions(MAP_11, targets, predictions)
+    return 0.0 if precisions is None else _mean_over_classes(precisions.values())
+
+
+def average_precisions(
+    metric: Metric, targets: Sequence[Any], predictions: Sequence[Any]
+) -> dict[int, float] | None:
+    """Give what a mean of average precisions is the mean of.
+
+    Args:
+        metric: `MEAN_AVERAGE_PRECISION` or `MAP_11`.
+        targets: Class indices of each item, (N,).
+        predictions: One score a class of each item, None where it failed, (N,).
+
+    Returns:
+        Class -> its average precision, of the classes that some item has; None where all failed.
+    """
+    from sklearn.metrics import average_precision_score
+
     ranked = _ranked_labels(targets, predictions)
     if ranked is None:
-        return 0.0
+        return None
     ranks_NK, truth_NK, counted_NK = ranked
-    return _mean_over_classes(
-        _eleven_point_precision(truth_NK[counted_NK[:, k], k], ranks_NK[counted_NK[:, k], k])
-        for k in np.flatnonzero(truth_NK.any(axis=0))
-    )
+    present = [int(k) for k in np.flatnonzero(truth_NK.any(axis=0))]
+    if metric.name == MEAN_AVERAGE_PRECISION.name:
+        return {k: float(average_precision_score(truth_NK[:, k], ranks_NK[:, k])) for k in present}
+    assert metric.name == MAP_11.name, metric.name
+    return {
+        k: _eleven_point_precision(truth_NK[counted_NK[:, k], k], ranks_NK[counted_NK[:, k], k])
+        for k in present
+    }
 
 
 def _resampled_average_precision(

@@ -15,7 +15,7 @@ from rsbench.digests import digest_json
 from rsbench.errors import DataError, RecordError, RunError
 from rsbench.records import heads, store
 from rsbench.records.schema import RunRecord
-from rsbench.registry import Found, find_backbone, find_protocol, is_built_in
+from rsbench.registry import Found, find_backbone, find_protocol, is_built_in, is_plain_name
 from rsbench.specs import (
     Backbone,
     ClipSpec,
@@ -236,6 +236,11 @@ def _check_predictable(stored: store.Stored) -> None:
 def _recorded_protocol(stored: store.Stored, given: str | None) -> Protocol:
     """Find the protocol of a record, in the version it was run under."""
     part = stored.record.protocol
+    if given is None and not is_plain_name(part.name):
+        raise RecordError(
+            f"The protocol {part.name} of this record came from a file; name it again with"
+            " --protocol ./FILE.py."
+        )
     protocol = find_protocol(given or part.name).spec
     if protocol.version != part.version:
         raise RecordError(
@@ -302,7 +307,8 @@ def _recorded_backbone(record: RunRecord, given: str | None) -> Found[Backbone]:
     Raises:
         RecordError: It came from a file and none was given.
     """
-    if given is None and record.backbone.source_sha256 is not None:
+    name = record.backbone.name
+    if given is None and (record.backbone.source_sha256 is not None or not is_plain_name(name)):
         raise RecordError(
             f"The backbone {record.backbone.name} of this record came from a file; name it again"
             " with --backbone ./FILE.py:FUNCTION."

@@ -26,15 +26,15 @@ What the CSV leaves empty was not published and gives no row.
 from __future__ import annotations
 
 import csv
+import re
 import string
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from rsbench.errors import DataError
-from rsbench.records.foreign import ForeignRow, number_of
+from rsbench.records.foreign import ForeignRow, completed, number_of, percentage
 from rsbench.specs import Backbone, Weights
 
 FOLDER = "reference"
@@ -43,6 +43,7 @@ FOLDER = "reference"
 _WORDS = frozenset({"tool", "model", "backbone", "weights", "task", "split", "protocol"})
 _COUNTS = frozenset({"n", "frames", "stride", "pixels", "clips", "crops"})
 _OTHERS = frozenset({"metrics", "conditions", "notes", "rows", "backbones"})
+_COUNT = re.compile(r"[1-9][0-9]{0,9}")
 _REQUIRED = ("metrics", "tool", "model", "split", "protocol")
 
 
@@ -78,14 +79,19 @@ def published_of(backbones: Iterable[Backbone]) -> tuple[ForeignRow, ...]:
 
 
 def joined(first: Iterable[ForeignRow], second: Iterable[ForeignRow]) -> tuple[ForeignRow, ...]:
-    """Give rows of two sources, of the second those alone that the first does not have.
+    """Give the rows of two sources, each number once.
 
     The same network, weights, pixels, task and metric by the same value is the same number, written
-    down twice.
+    down twice: it stands where the first has it, with the conditions that either says.
     """
     rows = list(first)
+    others = list(second)
+    twice = {number_of(row): row for row in others}
     there = {number_of(row) for row in rows}
-    return (*rows, *(row for row in second if number_of(row) not in there))
+    return (
+        *(completed(row, twice.get(number_of(row))) for row in rows),
+        *(row for row in others if number_of(row) not in there),
+    )
 
 
 def _rows_of_weights(backbone: Backbone, weights: Weights) -> Iterator[ForeignRow]:
@@ -100,7 +106,8 @@ def _rows_of_weights(backbone: Backbone, weights: Weights) -> Iterator[ForeignRo
     is_video = backbone.modality == "video"
     for score, percent in weights.published.items():
         task, _, metric = score.rpartition("/")
-        exact = Decimal(str(percent))
+        printed = percentage(str(percent))
+        assert printed is not None, f"{weights.name}: {score} is no percentage"
         yield ForeignRow(
             source=weights.source,
             tool="publisher",
@@ -111,8 +118,8 @@ def _rows_of_weights(backbone: Backbone, weights: Weights) -> Iterator[ForeignRo
             split="validation",
             protocol="evaluate",
             metric=metric,
-            value=float(exact / 100),
-            decimals=_decimals(exact),
+            value=printed.value,
+            decimals=printed.decimals,
             frames=given.frames if is_video else None,
             stride=given.stride if is_video else None,
             pixels=given.pixels,
@@ -130,6 +137,9 @@ def _rows_of(path: Path) -> Iterator[ForeignRow]:
         about = tomllib.loads(path.read_text(encoding="utf-8"))
         with path.with_suffix(".csv").open(encoding="utf-8", newline="") as stream:
             lines = list(csv.DictReader(stream, strict=True))
+            # Cells that are missing are None, and those too many stand under None.
+            if any(None in line or None in line.values() for line in lines):
+                raise ValueError("a line of the CSV has other cells than its header")
     except (OSError, ValueError, csv.Error) as fault:
         raise DataError(
             f"{path.name} must be TOML with a CSV of the same name beside it, and is not"
@@ -145,7 +155,7 @@ def _rows_of(path: Path) -> Iterator[ForeignRow]:
             for line in lines:
                 text = line.get(column)
                 if text is None:
-                    raise _wrong(path, f"the CSV must have the column {column!r} in every line")
+                    raise _wrong(path, f"the CSV must have the column {column!r}")
                 if text and _is_of(block, line):
                     yield _row(path, about, block, line, metric=metric, text=text, source=source)
 
@@ -157,12 +167,16 @@ def _check_block(path: Path, block: Mapping[str, Any]) -> None:
     missing = [name for name in _REQUIRED if name not in block]
     if missing:
         raise _wrong(path, f"its scores must say their {missing[0]!r}")
-    for name, kind in (("metrics", dict), ("conditions", dict), ("backbones", dict)):
-        if not isinstance(block.get(name, {}), kind):
-            raise _wrong(path, f"{name!r} of its scores must be a table")
+    for name in ("metrics", "conditions", "backbones"):
+        # Text alone in two of them; numbers and truth values are conditions too.
+        kinds = (str, bool, int, float) if name == "conditions" else (str,)
+        table = block.get(name, {})
+        if not isinstance(table, dict) or not {*map(type, table.values())} <= {*kinds}:
+            raise _wrong(path, f"{name!r} of its scores must be a table of plain values")
     for name in ("notes", "rows"):
-        if not isinstance(block.get(name, []), list):
-            raise _wrong(path, f"{name!r} of its scores must be a list")
+        listed = block.get(name, [])
+        if not isinstance(listed, list) or not {*map(type, listed)} <= {str}:
+            raise _wrong(path, f"{name!r} of its scores must be a list of texts")
 
 
 def _is_of(block: Mapping[str, Any], line: Mapping[str, str]) -> bool:
@@ -186,10 +200,15 @@ def _row(
     words = {name: _filled(path, block[name], line) for name in sorted(_WORDS) if block.get(name)}
     if "backbones" in block:
         words["backbone"] = block["backbones"].get(_first_cell(line), "")
-    percent = _percentage(path, text)
+    printed = percentage(text)
+    if printed is None:
+        raise _wrong(path, f"its scores must be percentages, one is {text!r:.40}")
     task = words.get("task") or about.get("task")
     if not isinstance(task, str):
         raise _wrong(path, "its scores must say their 'task'")
+    unsaid = [name for name in _REQUIRED if name != "metrics" and not words.get(name)]
+    if unsaid:
+        raise _wrong(path, f"its scores must say their {unsaid[0]!r}, one leaves it empty")
     return ForeignRow(
         source=source,
         tool=words["tool"],
@@ -200,8 +219,8 @@ def _row(
         split=words["split"],
         protocol=words["protocol"],
         metric=metric,
-        value=float(percent / 100),
-        decimals=_decimals(percent),
+        value=printed.value,
+        decimals=printed.decimals,
         **{name: _count(path, block[name], line) for name in sorted(_COUNTS & block.keys())},
         conditions=dict(block.get("conditions", {})),
         notes=tuple(map(str, block.get("notes", []))),
@@ -231,25 +250,9 @@ def _count(path: Path, value: object, line: Mapping[str, str]) -> int | None:
     text = _filled(path, value, line)
     if not text:
         return None
-    if not text.isdecimal() or int(text) == 0:
+    if _COUNT.fullmatch(text) is None:
         raise _wrong(path, f"{value!r} must give whole numbers, and gives {text!r}")
     return int(text)
-
-
-def _percentage(path: Path, text: str) -> Decimal:
-    try:
-        percent = Decimal(text)
-    except InvalidOperation:
-        percent = Decimal("NaN")
-    if not (percent.is_finite() and 0 <= percent <= 100):
-        raise _wrong(path, f"its scores must be percentages, one is {text!r}")
-    return percent
-
-
-def _decimals(percent: Decimal) -> int:
-    exponent = percent.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return max(0, -exponent)
 
 
 def _source(path: Path, about: Mapping[str, Any], column: str) -> str:

@@ -41,6 +41,8 @@ Spec = Task | Backbone | Protocol
 S = TypeVar("S", bound=Task | Backbone | Protocol, covariant=True)
 
 _PATH = re.compile(r"^(?P<path>.+\.py)(?::(?P<attribute>\w+))?$")
+_PATH_WITHIN = re.compile(r"\.py(?!\w)")
+"""A file's name, suffixes of the grammar behind it or none."""
 LEAST_PIXELS = 8
 """Smallest side of an input."""
 
@@ -139,9 +141,10 @@ def find_protocol(name: str) -> Found[Protocol]:
 def is_plain_name(name: str) -> bool:
     """Say whether a name is one that a plug-in may have, and no file to import or list of several.
 
-    What a record names was written by anybody, and must be looked up as a name alone.
+    What a record names was written by anybody, and must be looked up as a name alone. Names that
+    look-ups cut suffixes off count as what is left: `./mine.py@32` is a file.
     """
-    return _PATH.match(name) is None and "," not in name and not name.startswith("-")
+    return _PATH_WITHIN.search(name) is None and "," not in name and not name.startswith("-")
 
 
 def is_built_in(found: Found[Backbone]) -> bool:

@@ -28,6 +28,10 @@ from rsbench.weights.shelf import known_weights
 _KEPT_UNLESS_TOLD_GIB = 2.0
 """What `rsbench run` keeps of single views where nothing is said."""
 
+_MOST = 1024
+"""Threads, processes or workers that a record may ask this machine for."""
+_LARGEST_BATCH = 2**20
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
@@ -99,8 +103,8 @@ def request_of(
         keep_views_up_to_gib=_kept_gib(record.views),
         # Which of several GPUs it was is nothing to the numbers.
         device=device.partition(":")[0] if places.device is None else device,
-        batch_size=_number(surroundings, "batch_size", 16),
-        num_workers=_number(surroundings, "num_workers", 0),
+        batch_size=_number(surroundings, "batch_size", 16, most=_LARGEST_BATCH),
+        num_workers=_number(surroundings, "num_workers", 0, least=0),
         precision=str(surroundings.get("precision", "float32")),
         compile=surroundings.get("compiled") is True,
         again=True,
@@ -109,13 +113,22 @@ def request_of(
 
 
 def threads_of(record: RunRecord) -> int | None:
-    """Give how many threads a run computed with; None where its record does not say."""
-    threads = record.environment.get("threads")
-    return threads if isinstance(threads, int) else None
+    """Give how many threads a run computed with; None where its record does not say.
+
+    Raises:
+        RecordError: It says what can't be.
+    """
+    if record.environment.get("threads") is None:
+        return None
+    return _number(record.environment, "threads", 1)
 
 
 def processes_of(record: RunRecord) -> int:
-    """Give how many processes a run was shared by."""
+    """Give how many processes a run was shared by.
+
+    Raises:
+        RecordError: It says what can't be.
+    """
     return _number(record.environment, "num_processes", 1)
 
 
@@ -159,6 +172,11 @@ def _weights(stored: Stored, backbone: str, given: str | None) -> str:
     """Name the weights: known ones by their name, those of a run by the record beside this one."""
     recorded = stored.record.weights.name
     if recorded in {RANDOM, OWN}:
+        if given not in {None, RANDOM}:
+            raise RsbenchError(
+                f"{stored.name} began with random weights, and --weights must be left out; it was"
+                f" {given}."
+            )
         return RANDOM
     start = INFLATE if recorded.startswith(INFLATE) else ""
     if given is not None:
@@ -219,8 +237,16 @@ def _text(fields: Mapping[str, Scalar], name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _number(fields: Mapping[str, Scalar], name: str, otherwise: int) -> int:
-    value = fields.get(name, otherwise)
-    if isinstance(value, int):
+def _number(
+    fields: Mapping[str, Scalar], name: str, otherwise: int, *, least: int = 1, most: int = _MOST
+) -> int:
+    """Read a number that processes or memory are asked for by, in a record by anybody."""
+    value = fields.get(name)
+    if value is None:
+        return otherwise
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
-    raise RecordError(f"environment.{name} of a record must be a whole number, was {value!r}.")
+    raise RecordError(
+        f"environment.{name} of a record must be a whole number from {least} to {most}, was"
+        f" {value!r}."
+    )

@@ -35,6 +35,17 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _backward_once() -> None:
+    """Let autograd count the devices before any test can make it see one that is not there.
+
+    It does so at its first backward pass, and with a device no forked process can train any more.
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
+
+
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, session_cache: Path, tmp_path: Path) -> None:
     for name in [*os.environ]:

@@ -25,10 +25,11 @@ from command_line import (
     write_broken_network,
     write_pictures,
 )
+from records_factory import save_record, some_hits
 
 from rsbench.media.video import write_video
 from rsbench.records import store
-from rsbench.registry import find_backbone
+from rsbench.registry import find_backbone, find_protocol
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -724,6 +725,19 @@ def test_predict_refuses_a_head_that_is_not_the_fitted_one(harm: str, here: Path
     assert head.name in line
 
 
+@pytest.mark.parametrize("part", ["backbone", "protocol"])
+def test_predict_imports_no_file_that_a_record_names(part: str, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
+    name = f"{tmp_path}/evil.py{'@32' if part == 'backbone' else ''}"
+    now = {"protocol": {"version": find_protocol("linear_probe").spec.version}}
+    path = save_record(tmp_path, some_hits(80), **(now | {part: {"name": name}}))
+    (tmp_path / "clip.mp4").write_bytes(b"")
+
+    assert f"The {part} {name} of this record came from a file" in refused(
+        "predict", path, tmp_path / "clip.mp4"
+    )
+
+
 def test_predict_refuses_a_run_that_gave_no_class_scores() -> None:
     plugin = PLUGINS / "depth.py"
     words = ("--backbone", "tiny_2d", "--protocol", plugin, "--results", "depth", "--json")
@@ -754,7 +768,10 @@ def test_runs_at_the_same_time_on_one_results_folder_all_end_well(here: Path) ->
     ended = [process.communicate(timeout=300) for process in started]
 
     assert [process.returncode for process in started] == [0, 0], ended
-    assert [err for _, err in ended] == ["", ""]
+    # Of the cell that both begin with, the later one waits, unless it comes after the end.
+    said = [line for _, err in ended for line in err.splitlines()]
+    assert len(said) <= 1
+    assert all("another process is running tiny_2d on folder" in line for line in said)
     cells = [json.loads(line)["record"] for out, _ in ended for line in out.splitlines()]
     assert len(cells) == 4
     assert len(set(cells)) == 3

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 from command_line import rsbench
@@ -72,6 +74,7 @@ def measure(root: Path, hits: Sequence[float] = HITS, **parts: dict[str, Any]) -
             "name": "zoo.k400",
             "digest": "f" * 64,
             "init_seed": None,
+            "verified": True,
             "trained_on": ("kinetics400",),
         },
         "protocol": {
@@ -190,6 +193,15 @@ def test_a_metric_without_interval_has_a_bare_difference(tmp_path: Path) -> None
             {"num_evaluated": 990, "num_failed": 10},
             "10 items here could not be read and count as wrong",
         ),
+        ("data", {"num_official": 900}, "1,000 items here, 900 on the official list"),
+        (
+            "data",
+            {"num_missing": 2},
+            "2 official items are missing here, and others are here instead",
+        ),
+        ("data", {"media": "short-256"}, "media: short-256 here, not said there"),
+        ("task", {"source_sha256": "a" * 64}, "the task here is a file of its own"),
+        ("protocol", {"source_sha256": "a" * 64}, "the protocol here is a file of its own"),
     ],
 )
 def test_each_condition_that_differs_is_the_one_reason(
@@ -213,6 +225,8 @@ def test_each_condition_that_differs_is_the_one_reason(
         ({"n": 1234}, "1,000 items here, 1,234 there"),
         ({"conditions": {"cropper": "other@1"}}, "cropper: resizer@1 here, other@1 there"),
         ({"conditions": {"antialias": False}}, "antialias: True here, False there"),
+        ({"conditions": {"media": "short-320"}}, "media: original here, short-320 there"),
+        ({"conditions": {"flips": 2}}, "flips: 2 there, not said here"),
     ],
 )
 def test_what_the_source_says_otherwise_or_not_at_all_is_the_one_reason(
@@ -419,6 +433,22 @@ def test_a_number_that_was_published_and_imported_stands_once(tmp_path: Path) ->
     assert sorted(pair.foreign.value for pair in found) == [0.8, 0.81]
 
 
+def test_an_imported_row_says_what_the_published_table_leaves_out(tmp_path: Path) -> None:
+    measure(tmp_path)
+    said = {**ROW.conditions, "interpolation": "bicubic"}
+    row = replace(ROW, conditions=said, n=990)
+    foreign.write(tmp_path, ForeignFile(tool="zoo", source="zoo.csv", rows=(row,)), stem="zoo")
+
+    files = foreign.read_all(tmp_path).files
+    (pair,) = against(store.read_all(tmp_path), [replace(ROW, n=None)], imported=files).pairs
+
+    assert pair.foreign.source == ROW.source
+    assert pair.reasons == (
+        "interpolation: bilinear here, bicubic there",
+        "1,000 items here, 990 there",
+    )
+
+
 def test_predictions_that_were_changed_are_named_and_not_paired(tmp_path: Path) -> None:
     measure(tmp_path)
     imported(tmp_path, HITS, IDS)
@@ -430,6 +460,36 @@ def test_predictions_that_were_changed_are_named_and_not_paired(tmp_path: Path) 
     assert found.pairs[0].num_paired is None
     assert len(found.problems) == 1
     assert "was changed" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("hits", "ids", "said"),
+    [
+        (HITS, [*IDS[:-1], IDS[0]], "must hold each item once, holds one twice"),
+        ([*HITS[:-1], float("nan")], IDS, "top1 must be finite, one is not"),
+        (HITS[:-1], IDS[:-1], "must hold the 1,000 items of its row, holds 999"),
+    ],
+)
+def test_predictions_that_can_not_be_are_named_and_not_paired(
+    hits: list[float], ids: list[str], said: str, tmp_path: Path
+) -> None:
+    measure(tmp_path)
+    file = ForeignFile(tool="zoo", source="zoo.pkl", rows=(replace(ROW, value=0.788),))
+    # No writer of ours writes them so.
+    table = pq.read_table(io.BytesIO(make_predictions(HITS[: len(hits)])))
+    for name, values in (("id", ids), ("score:top1", hits)):
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, pa.array(values, field.type))
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    foreign.write(tmp_path, file, stem="zoo", predictions=stream.getvalue())
+
+    found = paired(tmp_path)
+
+    assert found.pairs[0].num_paired is None
+    assert len(found.problems) == 1
+    assert said in found.problems[0]
 
 
 # --------------------------------------------------------------------------- never in a ranking
@@ -581,6 +641,52 @@ def test_compare_puts_published_numbers_below(tmp_path: Path) -> None:
     assert "Beside others' numbers: kinetics400, validation (evaluate)" in shown.out
     assert plain["published"]["pairs"][0]["num_paired"] == 1000
     assert "zoo" not in rsbench("compare", tmp_path).out
+
+
+def test_weights_that_no_sha256_proves_are_said_below(tmp_path: Path) -> None:
+    for verified, said in ((True, 0), (False, 1)):
+        root = tmp_path / str(verified)
+        measure(root, weights={"verified": verified})
+        found = against(store.read_all(root), [ROW])
+        (layout,) = lay_out_beside(found)
+        lines = [line for line in layout.remarks if line.startswith("Unverified weights")]
+
+        assert found.pairs[0].agrees
+        assert len(lines) == said
+        assert all(line.endswith(": resnet_rs_3d_50 zoo.k400.") for line in lines)
+
+
+def documented(heading: str) -> Any:
+    """What docs/json.md shows below a heading."""
+    page = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
+    section = page.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return json.loads(section.split("```text\n", 1)[1].split("```", 1)[0])
+
+
+def test_what_is_printed_for_programs_has_the_documented_fields(tmp_path: Path) -> None:
+    measure(tmp_path)
+    imported(tmp_path, HITS, IDS)
+    shown = documented("compare --published")["published"]
+
+    words = ("compare", tmp_path, "--published", "--format", "json")
+    printed = json.loads(rsbench(*words).out)["published"]
+    (listed,) = json.loads(rsbench("ls", "others", "--results", tmp_path, "--json").out)
+
+    assert printed.keys() == shown.keys()
+    for name, value in shown["pairs"][0].items():
+        if isinstance(value, dict):
+            inner = printed["pairs"][0][name]
+            assert inner.keys() == value.keys()
+    assert printed["pairs"][0].keys() == shown["pairs"][0].keys()
+    assert listed.keys() == documented("ls others")[0].keys()
+
+
+def test_no_neighbour_is_a_comment_in_latex(tmp_path: Path) -> None:
+    measure(tmp_path)
+
+    shown = rsbench("compare", tmp_path, "--published", "--format", "latex")
+
+    assert shown.out.splitlines()[-1] == "% No published or imported numbers to stand beside."
 
 
 def test_others_are_listed_by_themselves_and_filtered_by_name(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from command_line import contents_of, rsbench, write_pictures
 from records_factory import make_predictions, make_record
 
+from rsbench import runner
 from rsbench.choosing import shortlist
 from rsbench.choosing.answer import Judged, answer
 from rsbench.choosing.shortlist import (
@@ -32,13 +33,15 @@ from rsbench.weights.shelf import place_of
 TWO = ("--backbone", "tiny_2d@16,tiny_3d@16", "--weights", "none", "--repeats", "2")
 
 
-def _measured(name: str, *, ms: float, mib: float | None = 50.0, slowest: float = 0.0) -> Measured:
+def _measured(
+    name: str, *, ms: float, mib: float | None = 50.0, laps: Sequence[float] | None = None
+) -> Measured:
     return Measured(
         network=Network(name, "none"),
         cell=SimpleNamespace(name=name),  # type: ignore[arg-type]  # only handed on
         cost=SimpleNamespace(),  # type: ignore[arg-type]  # likewise
         latency_seconds=ms / 1000,
-        slowest_seconds=max(ms, slowest) / 1000,
+        lap_seconds=tuple(each / 1000 for each in laps or [ms] * 10),
         memory_bytes=None if mib is None else int(mib * 2**20),
     )
 
@@ -221,6 +224,53 @@ def test_what_is_worse_and_no_faster_is_counted_and_not_offered(tmp_path: Path) 
     assert "last" not in sentence
 
 
+def test_speeds_that_the_laps_do_not_tell_apart_are_not_called_faster(tmp_path: Path) -> None:
+    # 8 of 10 laps are faster: binomtest(2, 10).pvalue is 0.109; of 9, 0.021.
+    best = _judged(tmp_path, "best", _hits(range(120)), ms=20)
+    noisy, steady = (
+        _judged(tmp_path, name, _hits(range(right)), ms=15)._replace(
+            measured=_measured(name, ms=15, laps=[15.0] * num + [30.0] * (10 - num))
+        )
+        for name, right, num in (("noisy", 118, 8), ("steady", 117, 9))
+    )
+
+    found = answer([best, noisy, steady])
+
+    assert [each.speed_told_apart for each in found.options] == [False, False, True]
+    assert "noisy is indistinguishable from it (-1.2 points [" in found.sentence
+    assert ", as fast as far as the timed passes tell)" in found.sentence
+    assert ", 1.3 times as fast)" in found.sentence
+
+
+def test_each_network_that_buys_speed_is_offered_and_none_that_does_not(tmp_path: Path) -> None:
+    judged = [
+        _judged(tmp_path, "best", _hits(range(150)), ms=20),
+        _judged(tmp_path, "middle", _hits(range(110)), ms=10),
+        _judged(tmp_path, "beaten", _hits(range(70)), ms=15),
+        _judged(tmp_path, "quick", _hits(range(30)), ms=2),
+    ]
+
+    sentence = answer(judged).sentence
+
+    assert "middle is 2.0 times as fast (10.0 ms), at -25.0 points [" in sentence
+    assert "quick is 10.0 times as fast (2.00 ms), at -75.0 points [" in sentence
+    assert "one is worse and no faster than a better one" in sentence
+    assert "beaten" not in sentence
+
+
+def test_of_many_that_buy_speed_the_best_and_the_fastest_are_named(tmp_path: Path) -> None:
+    judged = [
+        _judged(tmp_path, f"net{number}", _hits(range(155 - 25 * number)), ms=20 - 3 * number)
+        for number in range(6)
+    ]
+
+    sentence = answer(judged).sentence
+
+    assert all(f"; net{number} is" in sentence for number in (1, 2, 3, 5))
+    assert "net4" not in sentence
+    assert "1 more lies between the last two" in sentence
+
+
 def test_probes_under_unequal_rulers_are_no_choice(tmp_path: Path) -> None:
     judged = [
         _judged(tmp_path, "one", _hits(range(120)), ms=20),
@@ -279,6 +329,27 @@ def test_data_without_splits_is_cross_validated(here: Path) -> None:
     # Five folds of the 12 items: each is tested once.
     assert said["n"] == 12
     assert store.read(here / said["options"][0]["record"]).data.num_folds == 5
+
+
+def test_a_probe_that_fails_is_named_and_the_others_are_judged(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.run_cell
+
+    def run(cell: Any) -> Any:
+        if cell.backbone.spec.name.startswith("tiny_3d"):
+            raise RunError("out of luck")
+        return real(cell)
+
+    monkeypatch.setattr(runner, "run_cell", run)
+
+    answered = rsbench("choose", "--data", "data", *TWO, "--yes", "--json")
+
+    said = json.loads(answered.out)
+    assert answered.code == 0, answered.err
+    assert [each["backbone"] for each in said["options"]] == ["tiny_2d@16"]
+    assert [each["reason"] for each in said["left_out"]] == ["its probe failed: out of luck"]
+    assert "it is the only one that was judged" in said["sentence"]
 
 
 def test_nobody_to_ask_is_an_error_and_runs_nothing(here: Path) -> None:

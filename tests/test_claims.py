@@ -16,7 +16,7 @@ from command_line import write_pictures
 
 from rsbench import claims, runner
 from rsbench.cells import RunRequest
-from rsbench.claims import claimed
+from rsbench.claims import claimed, remove_abandoned
 from rsbench.errors import DiskError
 from rsbench.records import store
 from rsbench.runner import Finished
@@ -124,6 +124,44 @@ def test_many_at_once_have_it_one_after_the_other(tmp_path: Path) -> None:
         thread.join(60)
 
     assert most == [1] * 30
+
+
+def test_a_claim_ends_though_a_child_has_the_descriptor_too(tmp_path: Path) -> None:
+    # A worker that reads data is forked while its run has the folder, and may outlive the run.
+    reading, writing = os.pipe()
+    with claimed(tmp_path / "key", waiting=nobody):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)  # Until the parent is done.
+            os._exit(0)
+    try:
+        with claimed(tmp_path / "key", waiting=nobody) as waited:
+            assert not waited
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "fresh"
+    process = hold(folder)
+    (folder / "kept").write_text("x")
+    (tmp_path / "weights").mkdir()
+    (folder / "weights").symlink_to(tmp_path / "weights", target_is_directory=True)
+
+    remove_abandoned(folder)
+    assert (folder / "kept").is_file()
+    process.kill()
+    process.wait(timeout=60)
+    remove_abandoned(folder)
+    remove_abandoned(folder)
+
+    assert not folder.exists()
+    assert (tmp_path / "weights").is_dir(), "what a link leads to stays"
 
 
 def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:

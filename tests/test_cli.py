@@ -27,6 +27,7 @@ from command_line import (
 from records_factory import save_record, some_hits
 
 from rsbench.cli import commands, progress
+from rsbench.cli.gpus import Told
 from rsbench.records import store
 from rsbench.records.schema import MetricPart
 
@@ -101,7 +102,8 @@ WORDS = {
         *("--stride", "--threads", "--train", "--views", "--write"),
     ],
     "report": [
-        *("RESULTS", "--data", "--figures", "--help", "--json", "--out", "--suite", "--title"),
+        *("RESULTS", "--data", "--figures", "--help", "--json", "--no-figures", "--out"),
+        *("--suite", "--title"),
     ],
     "reproduce": [
         *("RECORD", "--backbone", "--data", "--device", "--dry-run", "--fresh-cache", "--gpus"),
@@ -387,6 +389,29 @@ def test_the_tables_are_printed_in_the_documented_shape(here: Path) -> None:
     assert printed.keys() == shown.keys()
     assert set(shown["tables"][0]) <= set(printed["tables"][0])
     assert set(shown["tables"][0]["rows"][0]) <= set(printed["tables"][0]["rows"][0])
+
+
+def test_a_verification_is_printed_in_the_documented_shape(here: Path) -> None:
+    printed = _lines_of(rsbench("verify", "results", "--json").out)
+
+    assert len(printed) == 2
+    assert [_unlike(_documented()["verify"], each) for each in printed] == [[]] * 2
+
+
+def test_a_reproduction_is_printed_in_the_documented_shape(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sorted((here / "results").glob("runs/*/*/*.json"))
+    # The run of another seed stands in for the one made again, so that there is much to tell.
+    made = Told(path=second, reused=False, fault=None)
+    monkeypatch.setattr("rsbench.cli.gpus.run_in_processes", lambda *_, told, **more: told(0, made))
+    printed = json.loads(rsbench("reproduce", first, "--data", "data", "--json").out)
+
+    assert printed["changes"]
+    assert printed["items"]["changed"]
+    for change in printed["changes"]:
+        change["before"] = change["after"] = None  # Any value of a record.
+    assert _unlike(_documented()["reproduce"], printed) == []
 
 
 def test_a_ranking_is_printed_in_the_documented_shape(here: Path) -> None:

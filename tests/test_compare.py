@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import rsbench
 from comparison_world import save_run
@@ -40,7 +41,72 @@ def test_two_runs_end_with_the_answer_in_plain_words(tmp_path: Path) -> None:
     assert _last_line(answer.out).startswith(
         "B is better than A on plain under linear_probe: 52.5 against 12.5 %, +40.0 points ["
     )
-    assert _last_line(answer.out).endswith("], p = 0.002.")
+    assert _last_line(answer.out).endswith("], p = 0.002; other seeds may turn it.")
+
+
+@pytest.mark.parametrize(
+    ("weights", "protocol", "turned"),
+    [
+        ({"init_seed": 0}, {}, True),
+        ({"init_seed": None}, {"trains_backbone": True}, True),
+        ({"init_seed": None}, {"recipe": {"shots": 10}}, True),
+        ({"init_seed": None}, {}, False),
+    ],
+    ids=["drawn weights", "trained network", "drawn examples", "frozen features"],
+)
+def test_what_hangs_on_a_single_seed_is_said_to_be_turned_by_others(
+    tmp_path: Path, weights: dict[str, object], protocol: dict[str, object], turned: bool
+) -> None:
+    for name, num_hits in (("A", 20), ("B", 150)):
+        save_run(tmp_path, name, some_hits(num_hits), weights=weights, protocol=protocol)
+    out = rsbench("compare", tmp_path).out
+
+    assert "B is better than A on plain" in _last_line(out)
+    assert _last_line(out).endswith("; other seeds may turn it.") == turned
+    assert ("Warning: of one seed, which other seeds may turn: B, A" in out) == turned
+
+
+def test_one_that_has_several_seeds_adds_their_spread_to_one_that_hangs_on_none(
+    tmp_path: Path,
+) -> None:
+    save_run(tmp_path, "fixed", some_hits(40), weights={"init_seed": None})
+    for seed, num_hits in enumerate((20, 90, 130)):
+        save_run(tmp_path, "drawn", some_hits(num_hits, seed=seed), seed=seed)
+    found = json.loads(rsbench("compare", tmp_path, "--format", "json").out)
+    (pair,) = found["families"][0]["pairs"]
+
+    assert pair["verdict"] == "win"
+    assert pair["seeds_may_turn"]
+    # By hand: shares 20/160, 90/160, 130/160 have a standard error of 0.2009, t of 2 degrees 4.303.
+    half = 4.3027 * np.std([20 / 160, 90 / 160, 130 / 160], ddof=1) / np.sqrt(3)
+    below = np.hypot(pair["difference"] - pair["low"], half)
+    assert pair["low_with_seeds"] == pytest.approx(pair["difference"] - below, abs=1e-4)
+    assert found["sentences"][0].endswith("; other seeds may turn it.")
+
+
+def test_the_leader_says_of_whom_other_seeds_may_turn_it(tmp_path: Path) -> None:
+    fixed = {"weights": {"init_seed": None}}
+    save_run(tmp_path, "first", some_hits(150), **fixed)
+    save_run(tmp_path, "second", some_hits(90), **fixed)
+    save_run(tmp_path, "drawn", some_hits(20))
+    line = _last_line(rsbench("compare", tmp_path).out)
+
+    assert (
+        "it is better than all others (q at most 0.05), though other seeds may turn it for drawn;"
+    ) in line
+
+
+def test_beside_a_baseline_of_many_it_is_said_which_answers_other_seeds_may_turn(
+    tmp_path: Path,
+) -> None:
+    fixed = {"weights": {"init_seed": None}}
+    save_run(tmp_path, "base", some_hits(90), **fixed)
+    for place in range(13):
+        save_run(tmp_path, f"net_{place:02d}", some_hits(150, seed=place), **fixed)
+    save_run(tmp_path, "drawn", some_hits(20))
+    line = _last_line(rsbench("compare", tmp_path, "--baseline", "base").out)
+
+    assert line.endswith("1 worse: drawn, though other seeds may turn it for drawn.")
 
 
 def test_what_is_not_told_apart_comes_with_what_so_many_items_could_show(tmp_path: Path) -> None:
@@ -65,8 +131,8 @@ def test_of_many_networks_the_leader_is_told_and_whom_it_is_not_told_apart_from(
 
     assert line.startswith(
         "first has the highest of 3 numbers on plain under linear_probe, 75.0 %: it is better than"
-        " last (q at most 0.05); it is not told apart from second; the next, second, has 74.4 %:"
-        " +0.6 points ["
+        " last (q at most 0.05), though other seeds may turn it; it is not told apart from second;"
+        " the next, second, has 74.4 %: +0.6 points ["
     )
     assert line.endswith("p = 1.00, q = 1.00.")
 
@@ -84,7 +150,7 @@ def test_each_pair_with_a_baseline_has_a_sentence_with_its_q(tmp_path: Path) -> 
     )
     low, high = lines[1].partition("[")[2].partition("]")[0].split(", ")
     assert 0 < float(low) < 50 < float(high)
-    assert ", q < 0.001." in lines[1]
+    assert ", q < 0.001;" in lines[1]
 
 
 def test_an_interval_over_seeds_that_holds_zero_is_said_to_turn_the_answer(tmp_path: Path) -> None:
@@ -136,6 +202,33 @@ def test_a_near_miss_of_a_name_is_one_line_with_a_suggestion(tmp_path: Path) -> 
     assert answer.code == 2
     assert "Did you mean resnet_rs_50?" in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_a_name_that_a_folder_here_has_too_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, num_hits in (("A", 120), ("B", 100), ("C", 20)):
+        save_run(tmp_path / "results", name, some_hits(num_hits))
+    (tmp_path / "A").mkdir()
+    monkeypatch.chdir(tmp_path)
+    out = rsbench("compare", "results", "A", "B").out
+
+    assert "B on plain" in _last_line(out) or "B is better" in _last_line(out)
+    assert "C" not in {line.strip().partition(" ")[2][:1] for line in out.splitlines()}
+
+
+def test_unlike_protocols_are_refused_in_a_line_that_counts_their_rules(tmp_path: Path) -> None:
+    save_run(tmp_path, "A", some_hits(80))
+    other = {"name": "knn", "recipe": {f"knob_{number}": number for number in range(30)}}
+    save_run(tmp_path, "B", some_hits(80), protocol=other)
+    (refusal,) = [
+        line
+        for line in rsbench("compare", tmp_path, "--by", "task").out.splitlines()
+        if line.startswith("Refused: ")
+    ]
+
+    assert "protocol is knn there and linear_probe here; with it 3" in refusal
+    assert "knob" not in refusal
 
 
 def test_records_under_unequal_rulers_are_refused_naming_the_field(tmp_path: Path) -> None:
@@ -245,6 +338,21 @@ def test_json_holds_every_pair_exactly(tmp_path: Path) -> None:
     assert found["pairs"][0]["low_with_seeds"] == family.pairs[0].low_with_seeds
     assert [row["backbone"] for row in found["rows"]] == ["A", "B", "C"]
     assert content == json.loads(render_comparison(comparison, "json"))
+
+
+def test_json_has_the_documented_fields(tmp_path: Path) -> None:
+    _two_runs(tmp_path)
+    printed = json.loads(rsbench("compare", tmp_path, "--format", "json").out)
+    page = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
+    section = page.partition("## compare --format json\n")[2]
+    shown = json.loads(section.partition("```text\n")[2].partition("```")[0])
+
+    assert printed.keys() == shown.keys()
+    (family,), (listed,) = printed["families"], shown["families"]
+    assert family.keys() == listed.keys()
+    for parts in ("pairs", "standings"):
+        assert family[parts][0].keys() == listed[parts][0].keys()
+    assert set(listed["rows"][0]) <= set(family["rows"][0])
 
 
 def test_csv_holds_one_line_a_pair(tmp_path: Path) -> None:

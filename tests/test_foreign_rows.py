@@ -86,7 +86,10 @@ def test_equal_content_is_one_file_and_other_content_another(tmp_path: Path) -> 
 def test_predictions_lie_beside_and_are_read_by_metric(tmp_path: Path) -> None:
     hits = [1.0, 0.0, 1.0]
     stored = foreign.write(
-        tmp_path, file_of(row()), stem="a", predictions=make_predictions(hits, ids=["x", "y", "z"])
+        tmp_path,
+        file_of(row(n=3)),
+        stem="a",
+        predictions=make_predictions(hits, ids=["x", "y", "z"]),
     )
 
     scores = foreign.read_scores(stored, "top1")
@@ -165,6 +168,59 @@ def test_what_is_no_such_file_is_named(text: str, said: str, tmp_path: Path) -> 
     assert len(problems) == 1
     assert problems[0].startswith("foreign/bad.json")
     assert said in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"decimals": 10**9}, "decimals must be from 0 to 12, was 1000000000"),
+        ({"decimals": -1}, "decimals must be from 0 to 12"),
+        ({"n": 0}, "n must be 1 or more, was 0"),
+        ({"clips": -3}, "clips must be 1 or more, was -3"),
+    ],
+)
+def test_a_count_that_is_none_is_neither_written_nor_read(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RecordError, match=said):
+        foreign.write(tmp_path, file_of(row(**change)), stem="a")
+    stored = foreign.write(tmp_path, file_of(row()), stem="a")
+    content = json.loads(stored.path.read_text())
+    content["rows"][0].update(change)
+    del content["digest"]
+    stored.path.write_text(json.dumps({**content, "digest": digest_json(content)}))
+
+    (problem,) = foreign.read_all(tmp_path).problems
+
+    assert f"{stored.name}: import.rows[0].{said}" in problem
+
+
+def test_lists_in_lists_are_named_however_deep_they_are(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    start = '{"schema": 1, "source": "s", "rows": [], "tool": '
+
+    # Some depths can just be read and not be shown; which, depends on the stack.
+    for depth in range(900, 1010):
+        text = f"{start}{'[' * depth}{']' * depth}}}"
+        (tmp_path / "foreign" / "bad.json").write_text(text)
+        assert len(foreign.read_all(tmp_path).problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("78.8", (0.788, 1)), ("100", (1.0, 0)), ("0.10", (0.001, 2)), ("7.", (0.07, 0))],
+)
+def test_a_printed_percentage_is_the_nearest_share_and_its_digits(
+    text: str, value: tuple[float, int]
+) -> None:
+    assert foreign.percentage(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "100.01", "-1", "1e1", "nan", "\u0663", " 7", "0." + "0" * 13]
+)
+def test_what_is_no_printed_percentage_is_none(text: str) -> None:
+    assert foreign.percentage(text) is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -115,6 +115,10 @@ def test_scores_by_other_labels_are_not_imagenet_s(tmp_path: Path) -> None:
         ("model,top1,", "model,top2,", "'top1' is missing"),
         ("87.058", "870.58", "line 4: top1 must be a number from 0 to 100, was '870.58'"),
         ("87.058", "nan", "line 4: top1 must be a number"),
+        # As many digits as a number says would be printed again.
+        ("87.058", "1E-999999", "line 4: top1 must be a number"),
+        ("87.058", "8_7.0", "line 4: top1 must be a number"),
+        ("1.150", "-1", "line 4: crop_pct must be a ratio such as 0.875, was '-1'"),
         ("97.970", "", "line 4: top5 must be a number"),
         (",512,", ",512.5,", "img_size must be a whole number"),
         (",1.150,bicubic", "", "line 4: it must have 9 cells"),
@@ -175,7 +179,10 @@ def test_an_imported_number_stands_beside_what_was_measured_here(tmp_path: Path)
             **{"name": "resnet_rs_50", "modality": "image", "pixels": 224, "crop_ratio": 0.91},
             **{"interpolation": "bicubic", "resizer": "timm"},
         },
-        weights={"name": "resnetrs50.tf_in1k", "init_seed": None, "digest": "f" * 64},
+        weights={
+            **{"name": "resnetrs50.tf_in1k", "init_seed": None, "digest": "f" * 64},
+            "verified": True,
+        },
         protocol={"name": "evaluate", "recipe": {}, "trains": False},
         data={"num_official": 50_000},
     )
@@ -328,7 +335,7 @@ def test_two_videos_of_one_name_are_refused_and_told_apart_by_their_paths(tmp_pa
         (lambda place: {"pred_score": torch.zeros(4)}, "a label must be from 0 to 3"),
         (
             lambda place: {**entry_of_1_1(place), "gt_label": torch.tensor([1, 2])},
-            "must have one class as label, has [1, 2]",
+            "must have the index of one class as label, has 2 values",
         ),
     ],
 )
@@ -339,6 +346,27 @@ def test_an_entry_that_is_not_as_it_must_be_is_named(
         read_mmaction(dump(tmp_path, entry), write_list(tmp_path), metrics=[TOP1])
 
     assert said in str(raised.value)
+
+
+def test_one_array_for_all_videos_is_not_copied_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "out.pkl"
+    path.write_bytes(pickle.dumps([np.zeros(100_000, np.float16)] * NUM_VIDEOS))
+
+    with pytest.raises(DataError, match="must hold scores for each of its 40 videos, holds fewer"):
+        read_mmaction(path, write_list(tmp_path), metrics=[TOP1])
+
+
+def test_a_label_of_lists_in_lists_is_named_and_never_shown(tmp_path: Path) -> None:
+    # 2 to the 60 lists, were they shown.
+    label: list[Any] = []
+    for _ in range(60):
+        label = [label, label]
+    entry = {"pred_score": scores_of(0), "gt_label": [label]}
+    path = tmp_path / "out.pkl"
+    path.write_bytes(pickle.dumps([{"pred_score": scores_of(0), "gt_label": [0]}, entry]))
+
+    with pytest.raises(DataError, match="entry 1 must have the index of one class as label, has a"):
+        read_mmaction(path, write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 1\n"), metrics=[TOP1])
 
 
 def test_a_dump_and_a_list_of_other_lengths_do_not_fit(tmp_path: Path) -> None:
@@ -414,6 +442,10 @@ def test_the_command_keeps_what_the_user_says_of_a_dump(tmp_path: Path) -> None:
     assert (row["frames"], row["stride"], row["pixels"]) == (8, 8, 256)
     assert (row["clips"], row["crops"]) == (10, 3)
     assert row["conditions"] == {"sampler": "mmaction2@1"}
+    page = (Path(__file__).parents[1] / "docs" / "json.md").read_text(encoding="utf-8")
+    block = page.split("\n## import\n", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
+    assert json.loads(answer.out).keys() == json.loads(block).keys()
+    assert row.keys() == json.loads(block)["rows"][0].keys()
 
 
 @pytest.mark.parametrize(
@@ -421,6 +453,12 @@ def test_the_command_keeps_what_the_user_says_of_a_dump(tmp_path: Path) -> None:
     [
         (("--from", "mmaction2"), "needs --list"),
         (("--from", "timm", "--views", "1x1"), "--views is for --from mmaction2"),
+        (("--from", "timm", "--protocol", "knn"), "--protocol is for --from mmaction2"),
+        (("--from", "timm", "--ids", "path"), "--ids is for --from mmaction2"),
+        (
+            ("--from", "mmaction2", "--list", "LIST", "--split", "val"),
+            "kinetics400 reports validation, not 'val'",
+        ),
         (
             ("--from", "mmaction2", "--list", "LIST", "--input", "8x8"),
             "must be FRAMESxSTRIDExPIXELS",
@@ -592,6 +630,28 @@ def _short(text: str) -> bytes:
 
 TYPE_F4 = b"cnumpy\ndtype\n(" + _short("f4") + b"\x89\x88tR"
 _DEEP = 20_000
+
+
+def _ladder(num_rungs: int) -> bytes:
+    """A tuple that holds the one before twice: 2 to the rungs when it is shown or compared."""
+    rungs = b"".join(b"h%ch%c\x86q%c0" % (rung, rung, rung + 1) for rung in range(num_rungs))
+    return b"]q\x000" + rungs + b"h%c" % num_rungs
+
+
+def _bytes_of(content: bytes) -> bytes:
+    return b"B" + struct.pack("<I", len(content)) + content
+
+
+def _storage_of(key: bytes, keys: bytes) -> bytes:
+    """A tensor's memory of one number in an old torch file, under a key and in a list of keys."""
+    parts = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {})]
+    kind = b"X\x07\0\0\0storagectorch\nFloatStorage\n"
+    parts += [b"\x80\x02(" + kind + key + b"X\x03\0\0\0cpuK\x01NtQ.", b"\x80\x02" + keys + b"."]
+    whole = b"".join(parts) + struct.pack("<qf", 1, 0.5)
+    return b"\x80\x02ctorch.storage\n_load_from_bytes\n" + _bytes_of(whole) + b"\x85R."
+
+
+_HUGE = b"\x8b" + struct.pack("<i", 2_000_000) + b"\x7f" * 2_000_000
 BENT = {
     "cut short": pickle.dumps([np.arange(3.0)])[:-20],
     "nothing": b"",
@@ -607,6 +667,18 @@ BENT = {
     + b"N"
     + b"\x85" * _DEEP
     + b"tR.",
+    "a type of lists in lists": b"\x80\x02cnumpy\ndtype\n(" + _ladder(60) + b"\x89\x88tR.",
+    "a shape of millions of digits": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R(K\x01("
+    + _HUGE
+    + b"q\x05"
+    + b"h\x05" * 7
+    + b"t"
+    + TYPE_F4
+    + b"\x89C\x00tb.",
+    "keys of lists in lists": _storage_of(_ladder(60), b"](" + _ladder(60) + b"e"),
+    "a memory within a memory": b"\x80\x02ctorch.storage\n_load_from_bytes\n"
+    + _bytes_of(_storage_of(b"X\x01\0\0\0a", b"](X\x01\0\0\0ae"))
+    + b"\x85R.",
     "an end without a beginning": b"\x80\x02]Ne.",
     "a memory that was never written": b"\x80\x02h\x05.",
     "an append to a dict": b"\x80\x02}Na.",
@@ -653,6 +725,36 @@ def test_the_same_bytes_are_not_made_into_something_again_and_again() -> None:
 
     with pytest.raises(DataError, match="made to exhaust the memory"):
         read_plain(content.replace(b"l.", b"t."), where="out.pkl")
+
+
+_NUMBERS = b"".join(b"J" + struct.pack("<i", 70_000 + place) for place in range(5000))
+_PAIRS = b"".join(b"J" + struct.pack("<i", 70_000 + place) + b"N" for place in range(5000))
+
+
+@pytest.mark.parametrize(
+    ("once", "again"),
+    [
+        (b"](" + _NUMBERS + b"eq\x00cbuiltins\nset\nq\x01", b"h\x01h\x00\x85R"),
+        (b"](" + _NUMBERS + b"eq\x00ctorch\nSize\nq\x01", b"h\x01h\x00\x85R"),
+        (b"}(" + _PAIRS + b"uq\x00cmmengine.structures\nX\nq\x01", b"h\x01)\x81h\x00b"),
+        (b"]q\x00q\x01", b"\x8f"),
+    ],
+    ids=["sets", "sizes", "states of elements", "empty sets"],
+)
+def test_a_few_bytes_do_not_make_the_same_again_and_again(once: bytes, again: bytes) -> None:
+    content = b"\x80\x04(" + once + again * 5000 + b"t."
+
+    with pytest.raises(DataError, match="made to exhaust the memory"):
+        read_plain(content, where="out.pkl")
+
+
+def test_a_name_in_a_refusal_can_not_rewrite_a_terminal() -> None:
+    content = b"\x80\x04" + _short("os\x1b[2J\n") + _short("x") + b"\x93)R."
+
+    with pytest.raises(DataError, match="it calls os") as raised:
+        read_plain(content, where="out.pkl")
+
+    assert str(raised.value).isprintable()
 
 
 def test_any_byte_of_a_dump_may_be_another_and_it_is_read_or_refused(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_file_written_a_moment_ago_is_read_again_the_next_time(
 
 
 def database_in(cache: Path) -> Path:
-    (path,) = (path for path in cache.glob("*.sqlite") if path.stem != "statistics")
+    (path,) = (path for path in cache.glob("*.sqlite") if not path.stem.startswith("statistics"))
     return path
 
 
@@ -346,6 +346,62 @@ def test_indexes_that_nobody_uses_go_and_others_stay(tmp_path: Path, own_cache: 
     assert not unused.exists()
     assert used.exists()
     assert len(list(own_cache.glob("*.sqlite"))) == 2
+
+
+def test_an_index_that_somebody_else_made_is_not_opened(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_records(tmp_path)
+    truth = store.read_all(tmp_path)
+    mine = database_in(own_cache)
+    with sqlite3.connect(mine) as connection:
+        connection.execute(
+            "UPDATE records SET own = replace(own, '\"value\":0.5', '\"value\":0.9')"
+        )
+        rows = connection.execute("SELECT name, signature, parts, own, traces FROM records")
+        for row in rows.fetchall():
+            checksum = index._Row(*row[1:], b"").expected_checksum(row[0])
+            connection.execute("UPDATE records SET checksum = ? WHERE name = ?", (checksum, row[0]))
+    # The rows are sound, and nothing but who made them tells that they are false.
+    assert store.read_all(tmp_path) != truth
+    user = os.geteuid()
+    monkeypatch.setattr(databases.os, "geteuid", lambda: user + 1)
+    mine.rename(mine.with_name(mine.name.replace(f"-{user}.", f"-{user + 1}.")))
+    before = database_in(own_cache).read_bytes()
+
+    assert store.read_all(tmp_path) == truth
+    assert database_in(own_cache).read_bytes() == before
+
+
+def test_a_link_in_place_of_an_index_empties_no_other_database(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    some_records(tmp_path)
+    truth = store.read_all(tmp_path)
+    with sqlite3.connect(tmp_path / "other.sqlite") as connection:
+        connection.execute("CREATE TABLE precious (name TEXT)")
+    before = (tmp_path / "other.sqlite").read_bytes()
+    path = database_in(own_cache)
+    path.unlink()
+    path.symlink_to(tmp_path / "other.sqlite")
+
+    assert store.read_all(tmp_path) == truth
+    assert (tmp_path / "other.sqlite").read_bytes() == before
+
+
+def test_a_name_that_is_no_unicode_is_kept_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, *_ = some_records(tmp_path)
+    try:
+        path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff\xc3.json"))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    truth = store.read_all(tmp_path)
+    monkeypatch.setattr(store, "from_json", refuse)
+
+    assert len(truth.records) == 3
+    assert store.read_all(tmp_path) == truth
 
 
 def test_an_index_that_has_grown_too_large_begins_anew(

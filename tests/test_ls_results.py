@@ -126,6 +126,7 @@ def test_a_near_miss_is_named(results: Path) -> None:
 def test_a_day_that_is_none_is_said(results: Path) -> None:
     assert "it was 'yesterday'" in failed(results, "--since", "yesterday")
     assert "it was '2026-13-01'" in failed(results, "--since", "2026-13-01")
+    assert "it was '999999999d'" in failed(results, "--since", "999999999d")
 
 
 @pytest.mark.parametrize(

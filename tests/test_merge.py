@@ -96,6 +96,59 @@ def test_scores_of_single_views_come_along_where_they_are(tmp_path: Path) -> Non
     assert copied == {f"{with_views.stem}.{store.VIEWS_SUFFIX}"}
 
 
+@pytest.mark.parametrize("suffix", [store.VIEWS_SUFFIX, store.PREDICTIONS_SUFFIX])
+def test_what_is_missing_beside_a_record_that_is_there_is_copied(
+    tmp_path: Path, suffix: str
+) -> None:
+    files = {store.PREDICTIONS_SUFFIX: make_predictions(HITS), store.VIEWS_SUFFIX: b"views"}
+    path = store.write(tmp_path / "one", make_record(), files)
+    merge([tmp_path / "one"], tmp_path / "all")
+    (lost,) = (tmp_path / "all").rglob(f"*.{suffix}")
+    lost.unlink()
+    foretold = only(merge([tmp_path / "one"], tmp_path / "all", dry_run=True))
+    assert not lost.exists()
+    merged = only(merge([tmp_path / "one"], tmp_path / "all"))
+
+    assert merged == foretold
+    assert merged.is_whole
+    assert len(merged.present) == 1
+    assert merged.copied == (f"{path.parent.relative_to(tmp_path / 'one').as_posix()}/{lost.name}",)
+    assert records_in(tmp_path / "all") == records_in(tmp_path / "one")
+
+
+def test_a_record_that_is_there_and_was_damaged_is_no_reason_to_remove_the_source(
+    tmp_path: Path,
+) -> None:
+    save_record(tmp_path / "one", HITS)
+    merge([tmp_path / "one"], tmp_path / "all")
+    (damaged,) = (tmp_path / "all").rglob(f"*.{store.PREDICTIONS_SUFFIX}")
+    damaged.write_bytes(b"other")
+    merged = only(merge([tmp_path / "one"], tmp_path / "all"))
+
+    assert not merged.is_whole
+    assert "not whole: remove it, and merge again" in merged.problems[0]
+    assert damaged.read_bytes() == b"other"
+
+
+def test_a_record_that_was_written_while_another_was_merged_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_record(tmp_path / "one", some_hits(81), key="e" * 64)
+    real = store.adopt
+
+    def late(root: Path, stored: store.Stored) -> Path:
+        save_record(tmp_path / "all", some_hits(80), key="e" * 64)
+        return real(root, stored)
+
+    monkeypatch.setattr(store, "adopt", late)
+    merged = only(merge([tmp_path / "one"], tmp_path / "all"))
+
+    assert "another process has just written" in merged.problems[0]
+    (kept,) = store.read_all(tmp_path / "all").records
+    assert kept.record.metrics[0].value == 0.5
+    assert len(merge([tmp_path / "one"], tmp_path / "all")[0].conflicts) == 1
+
+
 def test_a_record_whose_name_is_taken_by_another_has_a_longer_one(tmp_path: Path) -> None:
     keys = ["e" * 8 + "0" * 56, "e" * 8 + "1" * 56]
     for machine, key in zip(("one", "two"), keys, strict=True):

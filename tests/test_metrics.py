@@ -16,11 +16,10 @@ from rsbench.metrics import (
     TOP5,
     evaluate_metric,
     fold_weights,
-    paired_metric_difference,
     resampled_values,
 )
 from rsbench.specs import Labels, Metric
-from rsbench.stats import resampled_counts, wilson
+from rsbench.stats import PairedDifference, resampled_counts, resampled_difference, wilson
 
 
 def _random(num_items: int = 200, num_classes: int = 9) -> tuple[list[int], list[np.ndarray]]:
@@ -315,12 +314,15 @@ def test_a_paired_difference_of_precisions_is_sharper_than_two_intervals() -> No
     predictions = list(truth + generator.normal(size=(150, 3)))
     better = list(np.stack(predictions) + 0.2 * truth)
 
-    value, low, high = paired_metric_difference(MAP_11, targets, better, predictions)
-    back = paired_metric_difference(MAP_11, targets, predictions, better)
-    nothing = paired_metric_difference(MAP_11, targets, better, list(better))
+    def paired(first: list[np.ndarray], second: list[np.ndarray]) -> PairedDifference:
+        gain = MAP_11.compute(targets, first) - MAP_11.compute(targets, second)
+        drawn = [resampled_values(MAP_11, targets, each) for each in (first, second)]
+        return resampled_difference(gain, drawn[0] - drawn[1])
 
-    first, second = MAP_11.compute(targets, better), MAP_11.compute(targets, predictions)
-    assert value == pytest.approx(first - second)
+    value, low, high = paired(better, predictions)
+    back = paired(predictions, better)
+    nothing = paired(better, list(better))
+
     assert back == pytest.approx((-value, -high, -low))
     assert nothing == (0.0, 0.0, 0.0)
     alone = evaluate_metric(MAP_11, targets, better)
@@ -334,10 +336,16 @@ def test_a_paired_difference_of_precisions_averages_folds_as_the_metric_does() -
     targets = [(0,), (), (0,)]
     first = [np.array([value]) for value in (0.9, 0.1, 0.5)]
     second = [np.array([value]) for value in (0.1, 0.9, 0.5)]
-    found = paired_metric_difference(
-        MEAN_AVERAGE_PRECISION, targets, first, second, folds=["a", "a", "b"], averaging="mean"
+    first_R, second_R = (
+        resampled_values(
+            MEAN_AVERAGE_PRECISION, targets, each, folds=["a", "a", "b"], averaging="mean"
+        )
+        for each in (first, second)
     )
-    assert found.difference == pytest.approx(((1 - 0.5) + 0) / 2)
+    # Of fold a one in four resamples has no label to find; one of its label alone finds it first.
+    assert 150 < np.isnan(first_R).sum() < 350
+    assert set(first_R[~np.isnan(first_R)]) == {1.0}
+    assert set(second_R[~np.isnan(second_R)]) == {(0.5 + 1) / 2, 1.0}
 
 
 def test_metrics_are_found_by_name() -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 from records_factory import make_record
 
+from rsbench.cli.reproduce import as_written
 from rsbench.comparison import compare
 from rsbench.digests import digest_json
 from rsbench.errors import RecordError
@@ -206,6 +207,17 @@ def test_a_migrated_record_is_held_to_the_types_of_now() -> None:
 
     with pytest.raises(RecordError, match=r"record\.key must be text, was 3"):
         from_json(_written(1, as_text), where="r.json")
+
+
+@pytest.mark.usefixtures("at_schema_3")
+def test_an_older_record_is_reproduced_under_the_names_of_now(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(_written(1, _at_1))
+
+    plain = as_written(store.Stored(path, store.read(path)))
+
+    assert (plain["seed"], plain["schema"]) == (4, 3)
+    assert "random_seed" not in plain
 
 
 def test_a_gap_in_the_chain_is_refused() -> None:

@@ -131,6 +131,9 @@ def test_the_wheel_brings_no_general_name_and_all_markers(wheel: Path) -> None:
 
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    static = {path.name for path in (ROOT / "rsbench" / "report" / "static").iterdir()}
+    assert {f"rsbench/report/static/{name}" for name in static} <= names
+    assert static >= {"page.css", "page.js"}
     assert any(name.endswith("/LICENSE") for name in names)
 
 

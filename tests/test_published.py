@@ -145,9 +145,22 @@ def test_a_number_that_was_written_down_twice_stands_once() -> None:
     carried = published_of([find_backbone("resnet_rs_50").spec])
     both = joined(ROWS, carried)
 
-    assert both[: len(ROWS)] == ROWS
-    assert len(both) == len(ROWS)
+    assert [(row.source, row.value) for row in both] == [(row.source, row.value) for row in ROWS]
     assert joined((), carried) == carried
+
+
+def test_a_number_that_was_written_down_twice_has_the_conditions_of_both() -> None:
+    (row,) = found(weights="resnetrs50.tf_in1k", pixels=160)
+    (whole,) = (
+        each
+        for each in joined([row], published_of([find_backbone("resnet_rs_50").spec]))
+        if (each.weights, each.metric, each.pixels) == ("resnetrs50.tf_in1k", "top1", 160)
+    )
+
+    # The table says neither; timm/models/resnet.py: crop_pct=0.91, and PIL's filters widen.
+    assert "crop_ratio" not in row.conditions
+    assert whole.conditions == {**row.conditions, "crop_ratio": 0.91, "antialias": True}
+    assert (whole.source, whole.n) == (row.source, 50_000)
 
 
 # ------------------------------------------------------------------------- broken tables
@@ -178,6 +191,12 @@ def edited(tmp_path: Path, old: str, new: str, *, name: str = "kinetics_model_ga
         ('"{frames}"', '"{frames"', "must name columns in braces"),
         ("pixels = 256", 'pixels = "many"', "must give whole numbers, and gives 'many'"),
         ("pixels = 256", "pixels = 0", "must be text"),
+        ('"{frames}"', '"99999999999{frames}"', "must give whole numbers"),
+        ('tool = "model_garden"', 'tool = ""', "must say their 'tool', one leaves it empty"),
+        ('= "top1"', "= 1", "'metrics' of its scores must be a table of plain"),
+        ('{ sampler = "model_garden@1" }', "{ sampler = [1] }", "'conditions' of its scores must"),
+        ('"resnet_rs_3d_50"', "50", "'backbones' of its scores must be a table of plain"),
+        ('rows = ["R3D-50"]', "rows = [50]", "'rows' of its scores must be a list of texts"),
         ("{ kinetics400_top1 =", "{ kinetics401_top1 =", "'kinetics401_top1' must name one of"),
         ('notes = ["nothing', 'rows = "R3D"\nnotes = ["nothing', "is not"),
     ],
@@ -192,11 +211,19 @@ def test_a_table_that_is_none_is_named_with_what_is_wrong(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("score", ["782", "-1", "NaN", "78,2", "much"])
+@pytest.mark.parametrize("score", ["782", "-1", "NaN", "78,2", "much", "1E-999999", "100.1"])
 def test_a_score_that_is_no_percentage_is_named(score: str, tmp_path: Path) -> None:
     root = edited(tmp_path, ",78.2,", f',"{score}",', name="kinetics_model_garden.csv")
 
     with pytest.raises(DataError, match="must be percentages, one is"):
+        read_published(root)
+
+
+@pytest.mark.parametrize("line", ["\nR3D-RS-50,32", "\nR3D-RS-50,32,2,1,1,1,1,1"])
+def test_a_line_of_other_cells_than_the_header_is_named(line: str, tmp_path: Path) -> None:
+    root = edited(tmp_path, "\nR3D-RS-50", f"{line}\nR3D-RS-50", name="kinetics_model_garden.csv")
+
+    with pytest.raises(DataError, match="a line of the CSV has other cells than its header"):
         read_published(root)
 
 

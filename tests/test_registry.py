@@ -19,6 +19,7 @@ from rsbench.registry import (
     find_backbone,
     find_protocol,
     find_task,
+    is_plain_name,
     split_sample,
 )
 from rsbench.specs import Backbone, Protocol, Task
@@ -167,6 +168,28 @@ def test_the_sample_suffix_is_cut_off() -> None:
     assert split_sample("./mine.py@sample") == ("./mine.py", True)
     assert split_sample("kinetics400") == ("kinetics400", False)
     assert split_sample("sample") == ("sample", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_plain"),
+    [
+        ("resnet_rs_50+blocks=1-1-1-1+width=0.25@160", True),
+        ("timm/vit_base_patch16_224.augreg_in21k", True),
+        ("torchvision/mvit_v2_s", True),
+        ("kinetics400@sample", True),
+        ("net.pyramid", True),
+        ("./mine.py", False),
+        ("mine.py:build", False),
+        ("/a/mine.py@32", False),
+        ("./a+b/mine.py+width=0.5@32", False),
+        ("./mine.py@sample", False),
+        ("mine.py\n", False),
+        ("one,two", False),
+        ("--help", False),
+    ],
+)
+def test_a_name_that_a_record_may_give_is_no_file(name: str, is_plain: bool) -> None:
+    assert is_plain_name(name) == is_plain
 
 
 def test_pixels_change_the_input_and_the_name_and_nothing_else() -> None:

@@ -7,24 +7,35 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import comparison_world
 import numpy as np
 import pytest
 from command_line import rsbench
 from records_factory import make_predictions, make_record, some_hits
 from report_world import BREAKOUT, CLASSES, SCRIPT_NAME, make_world, save_run
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix
+from test_beside import measure
+from test_comparison import _labels_and_scores
+from test_comparison_averages import SUITE, _save
 
+from rsbench.comparison import compare
 from rsbench.errors import RecordError, RsbenchError
+from rsbench.metrics import MEAN_AVERAGE_PRECISION
 from rsbench.records import store
+from rsbench.registry import find_backbone
 from rsbench.report import Bounds, Report, draw_report, write_report
 from rsbench.report.anchors import anchor_of
-from rsbench.report.markup import inline_code, json_script, tag, text
+from rsbench.report.grid import Heading, Place, grid
+from rsbench.report.markup import Markup, inline_code, json_script, tag, text, wrappable_words
 from rsbench.report.page import static
-from rsbench.report.provenance import shown
+from rsbench.report.precisions import mean_precisions, precisions_of
+from rsbench.report.provenance import provenance, shown
 from rsbench.report.verdicts import (
     FAILED,
     Verdicts,
@@ -35,7 +46,7 @@ from rsbench.report.verdicts import (
     verdicts_of,
 )
 from rsbench.tables import build
-from rsbench.tables.layout import clean, lay_out
+from rsbench.tables.layout import clean, lay_out, percent
 
 _VOID = {"br", "img", "input", "link", "meta", "wbr"}
 
@@ -122,6 +133,22 @@ def test_text_is_escaped_and_markup_is_not_escaped_twice() -> None:
     assert tag("p", text("<")) == "<p>&lt;</p>"
     assert tag("p", "a" + tag("br")) == "<p>a&lt;br&gt;</p>"  # plain text swallowed the markup
     assert tag("p", tag("br") + "<") == "<p><br>&lt;</p>"
+
+
+def test_plain_text_among_pieces_of_markup_is_escaped() -> None:
+    mixed: list[Any] = [tag("i"), "<b>"]
+
+    assert tag("p", mixed) == "<p><i></i>&lt;b&gt;</p>"
+
+
+def test_long_names_in_a_sentence_may_break_and_numbers_may_not() -> None:
+    name = "resnet_rs_50+blocks=1-1-1-1+width=0.25"
+    made = wrappable_words(f"{name} has <47.2> points")
+
+    assert isinstance(made, Markup)
+    assert made.endswith(" has &lt;47.2&gt; points")
+    assert made.count("<wbr>") > 5
+    assert re.sub(r"<[^>]*>", "", made).startswith(name)
 
 
 def test_data_for_the_script_can_neither_end_it_nor_open_a_comment() -> None:
@@ -293,8 +320,88 @@ def _one_element(html: str) -> str:
     raise AssertionError("the element does not end")
 
 
+def test_the_command_of_a_record_can_be_pasted_whatever_its_file_is_called(tmp_path: Path) -> None:
+    path = save_run(tmp_path, some_hits(90))
+    stored = store.Stored(path.with_name("a; touch b.json"), store.read(path))
+    words = Page(provenance(stored, bounds=Bounds(), table_digest="0" * 64)).text
+
+    assert f"rsbench reproduce '{stored.name}'" in words
+    assert stored.name.endswith("/a; touch b.json")
+
+
 def test_a_failed_item_is_named_with_its_reason(page: Page) -> None:
     assert "<a>: cut" in page.text
+
+
+def test_networks_stand_first_in_a_ranking_and_numbers_before_their_inputs(tmp_path: Path) -> None:
+    for name in ("net a", "net b"):
+        for task in SUITE.tasks:
+            _save(tmp_path, task, name, some_hits(80))
+    html = draw_report(tmp_path, with_figures=False).html
+    ranking = html[html.index('id="ranking"') :]
+    head = re.findall(r"<th [^>]*>(.*?)</th>", ranking[: ranking.index("</thead>")])
+
+    assert head[:3] == ["backbone", "rank", "mean %"]
+    assert head[-1] == "weights"
+    assert '<th scope="row">net a' in ranking
+    assert "so none has a rank" not in ranking
+
+
+def test_a_ranking_without_ranks_is_folded(page: Page) -> None:
+    assert "No network has a number in every column, so none has a rank" in page.text
+
+
+def test_averages_over_a_suite_stand_with_their_difference_and_p(tmp_path: Path) -> None:
+    for name, num_hits in (("net a", 140), ("net b", 60)):
+        for task in SUITE.tasks:
+            _save(tmp_path, task, name, some_hits(num_hits))
+    (average,) = compare(store.read_all(tmp_path), suite=SUITE).averages
+    words = Page(draw_report(tmp_path, suite=SUITE, with_figures=False).html).text
+    pairs = words[words.index("Who is better than whom") :]
+
+    assert f"Suite duo, on average: {average.title}" in pairs
+    assert percent(average.rows[0].mean.value) in pairs
+    assert percent(average.pairs[0].difference) in pairs
+
+
+def test_a_published_number_stands_beside_the_measured_one(tmp_path: Path) -> None:
+    # pytorchvideo's model zoo: X3D-M has 75.94 % with 10 x 3 views.
+    spec = find_backbone("pytorchvideo/x3d_m").spec
+    weights = spec.weights[0]
+    sizes = {"frames": 16, "stride": 5, "pixels": weights.input.pixels}
+    names = ("crop_ratio", "interpolation", "antialias", "resizer")
+    conditions = {name: getattr(weights.input, name) for name in names}
+    measure(
+        tmp_path,
+        some_hits(752, num_items=1000),
+        backbone={"name": spec.name, **sizes, **conditions},
+        weights={"name": weights.name, "verified": True},
+        protocol={"sampler": weights.sampler},
+    )
+    words = Page(draw_report(tmp_path, with_figures=False).html).text
+    published = words[words.index("Beside published numbers") :]
+
+    assert "conditions agree" in published
+    assert "75.94" in published
+    assert "-0.74" in published  # 75.20 - 75.94
+
+
+def test_what_no_figure_knows_is_named(tmp_path: Path) -> None:
+    trace = tuple({"warmth": each, "held_out_top1": 0.5, "chosen": each == 2} for each in (1, 2))
+    save_run(tmp_path, some_hits(90), selection=trace, protocol={"name": "./mine.py"})
+    drawn = draw_report(tmp_path)
+
+    assert not [figure for figure in drawn.figures if figure.section == "selection"]
+    (said,) = (line for line in drawn.omissions if "mine.py" in line)
+    assert "is not drawn: no figure is known for these settings" in said
+    assert said in Page(drawn.html).text
+
+
+def test_a_long_table_scrolls_below_its_headings() -> None:
+    rows = [[Place(str(number))] for number in range(26)]
+
+    assert 'class="scroll tall"' in grid([Heading("a")], rows, label="a")
+    assert 'class="scroll"' in grid([Heading("a")], rows[:25], label="a")
 
 
 # ---------------------------------------------------------------------------- what is left out
@@ -419,6 +526,67 @@ def test_predictions_that_are_no_class_scores_are_named(tmp_path: Path) -> None:
         verdicts_of(store.Stored(path, store.read(path)))
 
 
+def test_classes_of_several_labels_have_the_parts_of_the_headline(tmp_path: Path) -> None:
+    targets, scores = _labels_and_scores(0.8)
+    for seed in (0, 1):
+        comparison_world.save_run(
+            tmp_path,
+            "net",
+            targets=targets,
+            predictions=scores[seed:] + scores[:seed],
+            metric=MEAN_AVERAGE_PRECISION,
+            kind="multilabel",
+            task={"num_classes": 5, "target": "multilabel"},
+            seed=seed,
+        )
+    runs = [
+        precisions_of(each, "mean_average_precision", "pooled")
+        for each in store.read_all(tmp_path).records
+    ]
+    page = Page(draw_report(tmp_path, with_figures=False).html)
+
+    truth = np.array([[k in target for k in range(5)] for target in targets])
+    for seed, run in enumerate(runs):
+        turned = np.stack(scores[seed:] + scores[:seed])
+        expected = average_precision_score(truth, turned, average=None)
+        assert [each.value for each in run] == pytest.approx(expected, rel=1e-9)
+        assert [each.num_having for each in run] == truth.sum(axis=0).tolist()
+    mean = mean_precisions(runs)[0].value
+    assert mean == pytest.approx((runs[0][0].value + runs[1][0].value) / 2)
+    assert f"0{percent(mean)}{truth[:, 0].sum()}" in page.text  # class, precision, items: a line
+    assert "Items of several labels are not right or wrong as a whole" in page.text
+    assert "Wrong items:" not in page.text
+
+
+def test_precisions_over_folds_are_averaged_as_the_headline_is(tmp_path: Path) -> None:
+    targets, scores = _labels_and_scores(0.8)
+    folds = ["one", "two"] * (len(targets) // 2)
+    comparison_world.save_run(
+        tmp_path,
+        "net",
+        targets=targets,
+        predictions=scores,
+        folds=folds,
+        averaging="mean",
+        metric=MEAN_AVERAGE_PRECISION,
+        kind="multilabel",
+        task={"num_classes": 5, "target": "multilabel"},
+    )
+    (stored,) = store.read_all(tmp_path).records
+    found = precisions_of(stored, "mean_average_precision", "mean")
+
+    assert np.mean([each.value for each in found]) == pytest.approx(stored.record.metrics[0].value)
+
+
+def test_targets_without_classes_have_no_view_and_that_is_said(tmp_path: Path) -> None:
+    save_run(tmp_path, some_hits(90), task={"name": "boxes", "target": "boxes"})
+    drawn = draw_report(tmp_path, with_figures=False)
+
+    said = "boxes: there is no view by class and item for targets of the kind boxes."
+    assert said in drawn.omissions
+    assert said in Page(drawn.html).text
+
+
 def test_wrong_items_are_those_of_the_best_network_the_hardest_first(tmp_path: Path) -> None:
     # Item 3 is wrong in both networks, item 1 in the best alone, item 0 in the other alone.
     best = [1.0, 0.0, 1.0, 0.0] + [1.0] * 6
@@ -493,6 +661,7 @@ def test_the_command_writes_the_page_and_says_what_is_in_it(world: Path, tmp_pat
         ((".", "--data", "nowhere"), "--data must be a folder of data sets, but there is none at"),
         ((".", "--out", "."), "--out must be a file, but . is a folder; name"),
         ((".", "--suite", "offlin"), "offline"),
+        ((".", "--no-figures", "--figures", "f"), "--figures writes what --no-figures leaves out"),
     ],
 )
 def test_wrong_words_are_one_line(
@@ -513,7 +682,24 @@ def test_without_its_extra_the_report_says_what_to_install(
     from rsbench.report import drawing
 
     drawing.javascript.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
 
-    with pytest.raises(RsbenchError, match=r"pip install 'rsbench\[report\]'"):
+    with pytest.raises(RsbenchError, match=r"pip install 'rsbench\[report\]'.* --no-figures"):
         draw_report(world)
+
+
+def test_tables_alone_need_no_extra_and_say_that_figures_are_left_out(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("altair", "vl_convert"):
+        monkeypatch.setitem(sys.modules, name, None)
+    target = tmp_path / "page.html"
+    answer = rsbench("report", world, "--no-figures", "--out", target)
+    page = Page(target.read_text(encoding="utf-8"))
+
+    assert answer.code == 0, answer.err
+    assert "Figures were not asked for (--no-figures)." in answer.err
+    assert "Figures were not asked for (--no-figures)." in page.text
+    assert "75.0" in page.text  # 120 of 160
+    assert "figure" not in page.tags
+    assert target.stat().st_size < 500_000  # no library

@@ -243,6 +243,38 @@ def test_an_address_opens_what_it_names(
     window.wait("return document.getElementById(arguments[0]).checkVisibility()", anchor)
     assert window.run("return document.getElementById(arguments[0]).open", anchor)
 
+    # Chromium unfolds by itself what it goes to, other browsers do not: here it goes nowhere.
+    window.run(
+        "document.querySelectorAll('details').forEach(each => { each.open = false });"
+        "dispatchEvent(new HashChangeEvent('hashchange'))"
+    )
+    assert window.run("return document.getElementById(arguments[0]).checkVisibility()", anchor)
+
+
+@pytest.mark.parametrize("fragment", ["#%", "#nothing-of-this-name", "#<img src=x>"])
+def test_an_address_that_names_nothing_is_no_trouble(
+    window: Browser, page: Path, fragment: str
+) -> None:
+    window.complaints()
+    window.open(page, fragment=fragment)
+
+    assert window.complaints() == []
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_list_of_ways_says_what_is_being_read(
+    window: Browser, page: Path, size: tuple[int, int]
+) -> None:
+    here = "return document.querySelector('.ways a[aria-current]').hash"
+    window.open(page, size=size)
+    first = window.run(here)
+    window.run("document.getElementById('tables').scrollIntoView()")
+    window.wait(f"{here} === '#tables'")
+    window.run("scrollTo(0, 0)")
+
+    assert first == window.run("return document.querySelector('.ways a').hash")
+    assert window.wait(f"{here} === arguments[0]", first)
+
 
 def test_every_figure_is_drawn_and_has_its_words(browser: Browser) -> None:
     _draw_all(browser)

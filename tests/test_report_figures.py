@@ -639,10 +639,11 @@ def test_ticks_of_a_logarithmic_axis_are_round_and_within_it() -> None:
     # By hand: powers of ten where there are three, else 1, 2, 5, else finer steps.
     assert log_ticks(0.9, 1100) == [1, 10, 100, 1000]
     assert log_ticks(0.4, 7) == [0.5, 1, 2, 5]
+    assert log_ticks(0.092, 0.165) == [0.1, 0.12, 0.14, 0.16]  # evenly, on so narrow an axis
     for low, high in ((3.1, 3.4), (0.02, 0.021), (1e-6, 1e5)):
         ticks = log_ticks(low, high)
         assert all(low <= tick <= high for tick in ticks)
-        assert len(ticks) <= 10
+        assert 3 <= len(ticks) <= 10
 
 
 def test_equal_costs_have_an_axis_all_the_same() -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command_line import QUICK, rsbench, write_broken_network, write_pictures
+from command_line import QUICK, rsbench, write_pictures
 from numbered_world import PLUGIN, run_world, write_world
 from records_factory import make_record, save_record, some_hits
 
+from rsbench import runner
 from rsbench.cells import RunRequest, prepare
-from rsbench.cli.gpus import words_of
+from rsbench.cli.gpus import Told, words_of
 from rsbench.cli.grid import requests_of
 from rsbench.cli.run import run as run_verb
 from rsbench.drift import Change, compare
-from rsbench.errors import DataError, RsbenchError, WeightsError
+from rsbench.errors import DataError, RecordError, RsbenchError, RunError, WeightsError
 from rsbench.processes import Job
 from rsbench.recording import ruler_of
 from rsbench.records import store
@@ -166,7 +167,14 @@ def test_a_run_on_real_data_is_not_made_again_on_the_sample(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("part", ["task", "backbone", "protocol"])
-@pytest.mark.parametrize("name", ["./evil.py", "tiny_2d,./evil.py:build", "--help"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("./evil.py", "tiny_2d,./evil.py:build", "--help"),
+        # Look-ups cut these suffixes off.
+        *("./evil.py@32", "./evil.py+width=1", "./evil.py:build@32", "./evil.py@sample"),
+    ],
+)
 def test_a_record_can_t_name_a_file_to_import(tmp_path: Path, part: str, name: str) -> None:
     path = save_record(tmp_path, some_hits(80), **{part: {"name": name}})
 
@@ -205,6 +213,8 @@ def test_known_weights_are_found_by_their_name(tmp_path: Path) -> None:
 
     assert request_for(flat, tmp_path).weights == "pypi.in1k"
     assert request_for(own, tmp_path).weights == "none"
+    with pytest.raises(RsbenchError, match="began with random weights, and --weights must be left"):
+        request_for(own, tmp_path, weights="own.safetensors")
 
 
 def test_what_moves_no_score_is_taken_over_too(tmp_path: Path) -> None:
@@ -232,6 +242,18 @@ def test_what_moves_no_score_is_taken_over_too(tmp_path: Path) -> None:
     assert request.keep_views_up_to_gib == 5.01  # rounded up, so that all are kept again
     assert (threads_of(record), processes_of(record)) == (6, 4)
     assert request_for(path, tmp_path, device="cuda:1").device == "cuda:1"
+
+
+@pytest.mark.parametrize("field", ["batch_size", "num_workers", "threads", "num_processes"])
+@pytest.mark.parametrize("value", [-1, 10**9, True, "8"])
+def test_a_record_can_t_ask_for_more_than_machines_have(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    path = save_record(tmp_path, some_hits(80), environment={field: value})
+    record = store.read(path)
+
+    with pytest.raises(RecordError, match=f"environment.{field} of a record must be a whole numb"):
+        (request_for(path, tmp_path), threads_of(record), processes_of(record))
 
 
 def test_the_results_folder_of_a_record_is_known() -> None:
@@ -357,6 +379,33 @@ def test_when_and_where_and_by_which_steps_may_differ(path: tuple[str, ...], val
     assert (kind, now) == ("free", value)
 
 
+def test_a_setting_that_is_named_like_a_step_is_none() -> None:
+    before = plain_of(protocol={"recipe": {"seconds": 1, "ended": "a"}})
+    after = json.loads(json.dumps(before))
+    after["protocol"]["recipe"] = {"seconds": 2, "ended": "b"}
+
+    kinds = {field: kind for field, (kind, _, _) in changes_of(before, after).items()}
+    assert kinds == {"protocol.recipe.seconds": "drift", "protocol.recipe.ended": "drift"}
+
+
+@pytest.mark.parametrize("name", ["selection", "curve"])
+@pytest.mark.parametrize(("num", "now"), [(0, 2), (1, 2), (2, 1), (2, 0)])
+def test_more_or_fewer_rows_are_drift(name: str, num: int, now: int) -> None:
+    rows = ({"score": 0.5}, {"score": 0.6})
+    before, after = plain_of(**{name: rows[:num]}), plain_of(**{name: rows[:now]})
+
+    assert changes_of(before, after) == {f"{name}.num_rows": ("drift", num, now)}
+
+
+def test_rows_that_a_record_is_too_old_to_have_are_told_apart() -> None:
+    before, after = plain_of(), plain_of(curve=({"score": 0.5, "rate": 1.0},))
+    del before["curve"]
+
+    found = changes_of(before, after)
+    assert {kind for kind, _, _ in found.values()} == {"younger"}
+    assert set(found) == {"curve.num_rows", "curve[0].score", "curve[0].rate"}
+
+
 def test_floats_within_the_tolerance_are_no_drift_and_are_told() -> None:
     before = plain_of(selection=({"strength": 1000.0, "score": 0.5},))
     near, far = json.loads(json.dumps(before)), json.loads(json.dumps(before))
@@ -449,6 +498,8 @@ def test_the_size_of_a_change_is_of_numbers_alone() -> None:
     assert Change(field="a", before=1.5, after=1, kind="drift").size == 0.5
     assert Change(field="a", before=None, after=1, kind="drift").size == math.inf
     assert Change(field="a", before=True, after=1, kind="drift").size == math.inf
+    assert Change(field="a", before=[1, 2.5], after=[1, 2], kind="rounding").size == 0.5
+    assert Change(field="a", before=[1], after=[1, 2], kind="drift").size == math.inf
 
 
 # ------------------------------------------------------------------------------------------ items
@@ -493,6 +544,18 @@ def test_items_that_are_lost_and_gained_are_named() -> None:
     found = items_of({"a": SCORES["a"], "c": SCORES["c"], "d": SCORES["b"]})
 
     assert (found.items.lost, found.items.gained) == (("b",), ("d",))
+    assert not found.match
+
+
+def test_an_item_that_stood_twice_is_not_held_to_one_that_stands_once() -> None:
+    twice = PredictionTable(
+        ids=("a", "a"), predictions=(np.eye(3)[0], np.eye(3)[0]), targets=(0, 0), folds=("", "")
+    )
+    once = PredictionTable(ids=("a",), predictions=(np.eye(3)[0],), targets=(0,), folds=("",))
+
+    found = compare(plain_of(), plain_of(), tables=(twice, once))
+
+    assert (found.items.num_both, found.items.lost, found.items.gained) == (1, ("a",), ())
     assert not found.match
 
 
@@ -554,10 +617,12 @@ def record_of(folder: Path) -> Path:
 
 
 def test_a_run_made_again_in_a_fresh_process_matches_to_the_last_bit(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, session_cache: Path
 ) -> None:
     path = record_of(folder)
     before = path.read_bytes()
+    left = session_cache / "fresh-of-one-that-was-killed"
+    (left / "shards").mkdir(parents=True)
     answer = rsbench(
         *("reproduce", path, "--data", folder / "data", "--tolerance", "0", "--fresh-cache"),
         *("--results", tmp_path / "kept"),
@@ -574,8 +639,24 @@ def test_a_run_made_again_in_a_fresh_process_matches_to_the_last_bit(
     assert store.read(again).cost["views_cached"] == 0, "a fresh cache has nothing to take"
     assert store.read(again).key == store.read(path).key
     assert path.read_bytes() == before
+    assert list(session_cache.glob("fresh-*")) == [], "its own, and that of the killed one"
 
 
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in this process what is to run in one of its own, which takes seconds to start."""
+
+    def run_in_processes(
+        requests: Sequence[RunRequest], jobs: object, *, told: Callable[[int, Told], None], **_: Any
+    ) -> None:
+        del jobs
+        (request,) = requests
+        told(0, Told(path=runner.run(request).path, reused=False, fault=None))
+
+    monkeypatch.setattr("rsbench.cli.gpus.run_in_processes", run_in_processes)
+
+
+@pytest.mark.usefixtures("run_here")
 def test_other_data_is_drift_that_is_named(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_pictures(data)
@@ -610,27 +691,58 @@ def test_other_data_is_drift_that_is_named(folder: Path, tmp_path: Path) -> None
     assert told["views_cached"] > 0
 
 
-def test_a_run_that_fails_now_is_one_line(tmp_path: Path) -> None:
-    network = tmp_path / "net.py"
-    network.write_text(
-        "import torch\n"
-        "def build():\n"
-        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1),"
-        " torch.nn.Flatten())\n"
+@pytest.mark.parametrize("kind", [RunError, RsbenchError])
+def test_a_run_that_fails_now_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[RsbenchError]
+) -> None:
+    def run_in_processes(*_: object, told: Callable[[int, Told], None], **more: object) -> None:
+        told(0, Told(path=None, reused=False, fault=kind("its process ended with exit code 1.")))
+
+    monkeypatch.setattr("rsbench.cli.gpus.run_in_processes", run_in_processes)
+    answer = rsbench("reproduce", record_of(folder), "--data", folder / "data", "--json")
+
+    assert (answer.code, answer.out) == (kind.exit_code, "")
+    (line,) = answer.err.splitlines()
+    assert line.startswith("rsbench: runs/folder/linear_probe/tiny_2d-none-s0-")
+    assert line.endswith("could not be run again: its process ended with exit code 1.")
+
+
+@pytest.mark.parametrize(("device", "words"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1")])
+def test_the_gpu_that_is_named_is_the_one_that_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, words: str
+) -> None:
+    typed: list[tuple[str, ...]] = []
+
+    def run_jobs(jobs: Sequence[Job], *, commands_of: Any, **more: object) -> None:
+        typed.extend(command.words for command in commands_of(jobs[0], [0]))
+        raise RsbenchError("the run was begun")
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("rsbench.cli.gpus.run_jobs", run_jobs)
+    answer = rsbench("reproduce", record_of(folder), "--data", folder / "data", "--device", device)
+
+    assert answer.err == "rsbench: the run was begun\n"
+    assert f"--device={words}" in typed[0]
+
+
+def test_what_a_record_says_can_t_rewrite_a_terminal(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, record = tmp_path / "copy.json", store.read(record_of(folder))
+    for name in record.files:
+        (tmp_path / name).write_bytes(record_of(folder).with_name(name).read_bytes())
+    weights = replace(record.weights, name="\x1b[2Jfine")
+    path.write_text(to_json(replace(record, weights=weights)))
+
+    unknown = rsbench("reproduce", path, "--data", folder / "data")
+    named = rsbench(
+        *("reproduce", path, "--data", folder / "data", "--dry-run", "--weights", "\x1b[2J.pth")
     )
-    data = write_pictures(tmp_path / "data")
-    words = ("--task", "folder", "--pixels", "16", "--set", "strengths=3", "--data", data)
-    name = f"{network}:build"
-    answer = rsbench("run", *words, "--backbone", name, "--results", tmp_path / "r", "--json")
-    path = Path(json.loads(answer.out)["record"])
-    broken = write_broken_network(tmp_path / "net.py")
 
-    answer = rsbench("reproduce", path, "--data", data, "--backbone", broken, "--json")
-
-    assert answer.code == 1
-    assert answer.out == ""
-    assert answer.err.splitlines()[-1].startswith("rsbench: runs/folder/linear_probe/net_build")
-    assert "could not be run again: its process ended with exit code 1" in answer.err
+    assert (unknown.code, named.code) == (2, 0)
+    assert "\ufffd[2Jfine" in unknown.err
+    assert "\ufffd[2J.pth" in named.out
+    assert "\x1b" not in unknown.err + named.out
 
 
 def test_a_dry_run_prints_the_command_that_the_record_came_of(folder: Path) -> None:
@@ -641,6 +753,20 @@ def test_a_dry_run_prints_the_command_that_the_record_came_of(folder: Path) -> N
     for word in ("--seed=0", "--pixels=16", "--set=strengths=3", "--again", "--device=cpu"):
         assert f" {word}" in answer.out
     assert " --results=reproduced " in answer.out
+
+
+def test_a_link_to_a_record_does_not_hide_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(record_of(folder).parent, target_is_directory=True)
+    path = link / record_of(folder).name
+
+    answer = rsbench(
+        *("reproduce", path, "--data", folder / "data"),
+        *("--results", folder / "results", "--dry-run"),
+    )
+
+    assert answer.code == 2
+    assert "--results must be another folder than" in answer.err
 
 
 def test_items_that_differ_are_said_before_the_run(
@@ -694,6 +820,7 @@ def test_threads_and_processes_are_those_recorded(
     [
         (("--results", "results"), "--results must be another folder than results"),
         (("--gpus", "3", "--device", "cuda"), "is to run on 3 GPUs, and there is none here"),
+        (("--gpus", "2", "--device", "cuda:0"), "--device cuda:0 is one GPU; --device cuda takes"),
         (("--tolerance", "nan"), "tolerance"),
         (("--data", "nowhere"), "nothing is there"),
     ],

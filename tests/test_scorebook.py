@@ -214,7 +214,7 @@ def test_what_other_code_has_made_is_not_recalled(monkeypatch: pytest.MonkeyPatc
 def test_a_memory_that_was_altered_is_not_believed(own_cache: Path) -> None:
     with open_scorebook() as book:
         book.remember("difference@1", {"key": 1, "other": 2})
-    with sqlite3.connect(own_cache / "statistics.sqlite") as connection:
+    with sqlite3.connect(databases.database_path("statistics")) as connection:
         connection.execute("UPDATE statistics SET text = '7' WHERE text = '1'")
     with open_scorebook() as book:
         assert book.recall("difference@1", ["key", "other"]) == {"other": 2}

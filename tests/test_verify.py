@@ -250,18 +250,30 @@ def test_a_record_of_a_task_that_is_not_installed_is_verified_by_common_metrics(
     assert found.metrics[0].recomputed[0] == 0.5
 
 
+@pytest.mark.parametrize("suffix", ["", "@sample", "+width=1", "@32"])
 def test_a_record_that_names_a_file_as_its_task_has_it_not_imported(
-    path: Path, tmp_path: Path
+    path: Path, tmp_path: Path, suffix: str
 ) -> None:
     ran = tmp_path / "ran"
     plugin = tmp_path / "evil.py"
     plugin.write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n")
     record = store.read(path)
-    name = str(plugin)
+    name = f"{plugin}{suffix}"
     reseal(path, task=replace(record.task, name=name), ruler={**record.ruler, "task": name})
 
     assert problems_of(path) == ()  # top1 is everybody's
     assert not ran.exists()
+
+
+def test_contents_that_no_run_writes_are_a_problem_and_no_crash(path: Path) -> None:
+    reseal(path, data=replace(store.read(path).data, failed=({"reason": "nobody's"},)))
+
+    found = verify(path)
+
+    assert found.problems == (
+        "it can't be judged: its contents are not what a run writes (KeyError: 'id')",
+    )
+    assert found.metrics[0].recomputed[0] == 0.5, "the rest is looked at all the same"
 
 
 # ------------------------------------------------------------------------------ items and counts
@@ -335,6 +347,13 @@ def test_a_ruler_that_its_parts_do_not_give_is_found(path: Path, field: str) -> 
 
     (problem,) = problems_of(path)
     assert problem.startswith(f"its ruler says {field} = 'other', and its parts say ")
+
+
+@pytest.mark.parametrize(("field", "now"), [("failure_policy", "wrong"), ("averaging", "pooled")])
+def test_a_rule_that_no_run_follows_is_found(path: Path, field: str, now: str) -> None:
+    reseal(path, ruler={**store.read(path).ruler, field: "left out"})
+
+    assert problems_of(path) == (f"its ruler says {field} = 'left out', and its parts say {now!r}",)
 
 
 def test_a_ruler_with_other_content_than_the_data_is_found(path: Path) -> None:
@@ -443,8 +462,8 @@ def test_a_folder_is_verified_record_by_record(path: Path, tmp_path: Path) -> No
     ]
     assert [each["sound"] for each in printed] == [False, True, True]
     assert [each["kind"] for each in printed] == ["run", "run", "stray"]
-    assert printed[0]["metrics"][0]["recorded"][0] == 0.75
-    assert printed[0]["metrics"][0]["recomputed"][0] == 0.5
+    metric = printed[0]["metrics"]["top1"]
+    assert (metric["recorded"]["value"], metric["recomputed"]["value"]) == (0.75, 0.5)
     assert printed[2]["notes"] == ["it belongs to no record here"]
 
 
@@ -458,10 +477,41 @@ def test_a_sound_record_is_said_with_its_numbers(path: Path) -> None:
     ]
 
 
+def test_what_is_said_of_a_record_can_t_rewrite_a_terminal(path: Path) -> None:
+    record = store.read(path)
+    failed = ({"id": "\x1b[2J", "reason": "x"},)
+    data = replace(record.data, failed=failed)
+    reseal(path, data=data)
+
+    answer = rsbench("verify", path)
+
+    assert "data.failed names \ufffd[2J" in answer.out
+    assert "\x1b" not in answer.out
+    # To programs the name is told as it is.
+    assert "\x1b[2J" in json.loads(rsbench("verify", path, "--json").out)["problems"][0]
+
+
+def test_an_error_is_shown_as_it_is_and_not_in_percent(path: Path) -> None:
+    (part,) = store.read(path).metrics
+    reseal(path, metrics=(replace(part, higher_is_better=False),))
+
+    assert "  top1 0.5 [0.423" in rsbench("verify", path).out
+
+
+def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+
+    answer = rsbench("verify", tmp_path)
+
+    assert answer.code == 0
+    assert answer.out.startswith("0 records: there is nothing to verify; ")
+
+
 def test_a_path_that_holds_no_records_is_the_user_s_fault(tmp_path: Path) -> None:
-    nowhere = rsbench("verify", tmp_path / "nowhere")
+    nowhere = rsbench("verify", RESULTS, tmp_path / "nowhere")
     empty = rsbench("verify", tmp_path)
 
     assert (nowhere.code, empty.code) == (2, 2)
+    assert nowhere.out == "", "words are looked at before records are"
     assert "does not exist" in nowhere.err
     assert "must be a results folder" in empty.err

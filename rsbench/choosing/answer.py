@@ -1,8 +1,8 @@
 """What the probes of a shortlist came to: which network to take, in one sentence.
 
 Taken is the best number. Beside it stand those that are not told apart from it (q above 0.05 over
-all pairs, as `rsbench compare` has it), with the interval of the difference, and the fastest of
-those that are surely worse, with what its speed costs.
+all pairs, as `rsbench compare` has it), with the interval of the difference, and of those that are
+surely worse each that is faster than all that are better, with what its speed costs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from rsbench.comparison import Family, Pairwise, compare
 from rsbench.comparison.sentences import gain_text, p_text, turned
 from rsbench.errors import RunError
 from rsbench.records.store import Contents, Stored
-from rsbench.stats import Estimate
+from rsbench.stats import Estimate, mcnemar
 from rsbench.tables.layout import number_text
 from rsbench.tables.table import Column
 
 Verdict = Literal["best", "indistinguishable", "worse", "untested"]
 """How a network stands beside the best one; untested where there is no p."""
 
+_ALPHA = 0.05
 _MOST_NAMED = 4
-"""Indistinguishable networks that the sentence names; more are counted."""
+"""Networks of one verdict that the sentence names; more are counted."""
 
 
 class Judged(NamedTuple):
@@ -60,6 +61,8 @@ class Option:
     memory_bytes: int | None
     times_as_fast: float
     """As the best one: 2 takes half the time."""
+    speed_told_apart: bool
+    """Whether the laps, taken in turns, tell it from the best one's (sign test, p up to 0.05)."""
     marks: tuple[str, ...]
     """See `rsbench.tables.table.Row.marks`."""
     record: Path
@@ -136,12 +139,20 @@ def _option(place: int, family: Family, judged: Judged, by_record: dict[str, Jud
         q=None if pair is None else pair.q,
         detectable=None if pair is None else pair.detectable,
         latency_seconds=measured.latency_seconds,
-        slowest_seconds=measured.slowest_seconds,
+        slowest_seconds=max(measured.lap_seconds),
         memory_bytes=measured.memory_bytes,
         times_as_fast=best.latency_seconds / measured.latency_seconds,
+        speed_told_apart=_told_apart(best.lap_seconds, measured.lap_seconds),
         marks=row.marks,
         record=judged.stored.path,
     )
+
+
+def _told_apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    # On a busy machine a network may well look a tenth faster than one of half its size.
+    pairs = list(zip(first, second, strict=False))
+    # With the pairs split at nought, McNemar's exact test is the sign test.
+    return mcnemar(sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)) <= _ALPHA
 
 
 def _verdict(pair: Pairwise | None) -> Verdict:
@@ -175,22 +186,34 @@ def _sentence(options: Sequence[Option], metric: Column, num_items: int) -> str:
     ]
     named_fastest = min(each.latency_seconds for each in (best, *even, *untested))
     worse = [each for each in others if each.verdict == "worse"]
-    faster = [each for each in worse if each.latency_seconds < named_fastest]
-    if faster:
-        fastest = min(faster, key=lambda each: each.latency_seconds)
-        parts.append(
-            f"{fastest.label} is {fastest.times_as_fast:.1f} times as fast"
-            f" ({_milliseconds(fastest)}), at {_gain_words(fastest, metric)}"
-        )
-    num_behind = len(worse) - bool(faster)
-    if num_behind:
+    faster = _faster(worse, than=named_fastest)
+    shown = [*faster[: _MOST_NAMED - 1], *faster[_MOST_NAMED - 1 :][-1:]]
+    parts += [
+        f"{each.label} is {each.times_as_fast:.1f} times as fast ({_milliseconds(each)}),"
+        f" at {_gain_words(each, metric)}"
+        for each in shown
+    ]
+    if len(faster) > len(shown):
+        num = len(faster) - len(shown)
+        parts.append(f"{num} more {'lies' if num == 1 else 'lie'} between the last two")
+    if num_behind := len(worse) - len(faster):
         rest = "one is" if num_behind == 1 else f"{num_behind} are"
-        parts.append(f"{rest} worse and {'no choice' if faster else 'no faster'}")
+        parts.append(f"{rest} worse and no faster{' than a better one' * bool(faster)}")
     if not others:
         parts.append("it is the only one that was judged")
     return f"Take {best.label}: {_number(best, metric)} on {num_items} items at {_cost(best)}; " + (
         "; ".join(parts) + "."
     )
+
+
+def _faster(worse: Sequence[Option], *, than: float) -> list[Option]:
+    """Give those that are faster than all that are better, the best first."""
+    found = []
+    for each in worse:
+        if each.speed_told_apart and each.latency_seconds < than:
+            found.append(each)
+            than = each.latency_seconds
+    return found
 
 
 def _even_words(option: Option, metric: Column) -> str:
@@ -233,6 +256,8 @@ def _speed_words(option: Option) -> str:
     times = option.times_as_fast
     if 0.95 < times < 1.05:
         return ", as fast"
+    if not option.speed_told_apart:
+        return ", as fast as far as the timed passes tell"
     return f", {times:.1f} times as fast" if times > 1 else f", {1 / times:.1f} times as slow"
 
 

@@ -75,8 +75,8 @@ class Measured:
     cost: Cost
     latency_seconds: float
     """Of an item: the median lap of a single view, times the views."""
-    slowest_seconds: float
-    """The same of the slowest lap."""
+    lap_seconds: tuple[float, ...]
+    """The same of each lap; networks that are shown alike took turns."""
     memory_bytes: int | None
     """Most memory of a forward pass of one view; None where the system does not say."""
 
@@ -270,7 +270,7 @@ def _measured(network: Network, cell: Cell, cost: Cost) -> Measured:
         cell=cell,
         cost=cost,
         latency_seconds=timing.median_seconds * views,
-        slowest_seconds=max(timing.seconds) * views,
+        lap_seconds=tuple(seconds * views for seconds in timing.seconds),
         memory_bytes=timing.peak_bytes,
     )
 

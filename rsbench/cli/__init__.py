@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = commands.main(args=arguments, prog_name="rsbench", standalone_mode=False)
     except RsbenchError as error:
-        click.echo(f"rsbench: {error}", err=True)
+        # Messages name what files of others say, which could rewrite a terminal.
+        from rsbench.tables.layout import clean
+
+        lines = [clean(line) for line in str(error).split("\n")]
+        click.echo("\n".join([f"rsbench: {lines[0]}", *lines[1:]]), err=True)
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)

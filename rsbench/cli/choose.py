@@ -14,7 +14,7 @@ from rsbench.cli.grid import MOST_SEED, backbones_with_weights, names_of
 from rsbench.cli.options import AMOUNT, FILE, RECORDS, RESULTS, default_device, examples
 from rsbench.cli.printing import duration_in_words, print_columns
 from rsbench.cli.progress import reporter
-from rsbench.errors import RsbenchError
+from rsbench.errors import DiskError, RsbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,13 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), help="Items a split: seeded, stratified.")
 @click.option("--cross-validate", metavar="K|groups", help="Folds, in place of the data's splits.")
 @click.option("--group-by", metavar="REGEX", help="Take groups from ids, such as '^(seq[0-9]+)_'.")
-@click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MOST_SEED),
+    default=0,
+    show_default=True,
+    help="Of the probes, and of what --limit draws.",
+)
 @click.option("--results", type=RESULTS, default="results", show_default=True, help=RECORDS)
 @click.option("--yes", is_flag=True, help="Run the probes without asking.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; needs --yes.")
@@ -92,9 +98,9 @@ def choose(**words: Any) -> int:  # noqa: ANN401 - click's own keyword arguments
     if not words["yes"] and not _goes_on(plan):
         click.echo("Nothing was run; what was measured is kept.")
         return 0
-    found = _judge(plan, as_json=words["as_json"])
+    found, failed = _judge(plan, as_json=words["as_json"])
     if words["as_json"]:
-        click.echo(json.dumps(_answer_json(found, (*left_out, *plan.left_out), plan)))
+        click.echo(json.dumps(_answer_json(found, (*left_out, *plan.left_out, *failed), plan)))
     else:
         _print_answer(found)
     return 0
@@ -165,7 +171,7 @@ def _print_measured(measured: Sequence[Measured], left_out: Sequence[LeftOut]) -
                 each.network.backbone,
                 each.network.weights,
                 f"{1000 * each.latency_seconds:.1f}",
-                f"{1000 * each.slowest_seconds:.1f}",
+                f"{1000 * max(each.lap_seconds):.1f}",
                 "-" if each.memory_bytes is None else f"{each.memory_bytes / 2**20:.0f}",
             )
             for each in sorted(measured, key=lambda each: each.latency_seconds)
@@ -216,21 +222,38 @@ def _goes_on(plan: Plan) -> bool:
     return click.confirm("Go on?", default=True)
 
 
-def _judge(plan: Plan, *, as_json: bool) -> Answer:
-    """Run the probes, each a record of its own, and compare them."""
+def _judge(plan: Plan, *, as_json: bool) -> tuple[Answer, list[LeftOut]]:
+    """Run the probes, each a record of its own, and compare those that could be run.
+
+    Raises:
+        RsbenchError: None could be; of the first one.
+    """
     from rsbench.choosing.answer import Judged, answer
+    from rsbench.choosing.shortlist import LeftOut
     from rsbench.records.store import Stored
     from rsbench.runner import run_cell
 
     judged = []
+    faults: list[tuple[Network, RsbenchError]] = []
     for number, (measured, _) in enumerate(plan.runs, start=1):
         if not as_json:
             click.echo(f"  probe {number} of {len(plan.runs)}: {measured.network.backbone}")
-        with reporter() as report:
-            request = dataclasses.replace(measured.cell.request, progress=report)
-            finished = run_cell(dataclasses.replace(measured.cell, request=request))
-        judged.append(Judged(measured, Stored(finished.path, finished.record)))
-    return answer(judged)
+        try:
+            with reporter() as report:
+                request = dataclasses.replace(measured.cell.request, progress=report)
+                finished = run_cell(dataclasses.replace(measured.cell, request=request))
+        except DiskError:
+            raise  # So would be all others.
+        except RsbenchError as error:
+            faults.append((measured.network, error))
+        else:
+            judged.append(Judged(measured, Stored(finished.path, finished.record)))
+    failed = [LeftOut(network, f"its probe failed: {error}") for network, error in faults]
+    if not judged:
+        raise faults[0][1]
+    if not as_json:
+        _print_left_out(failed)
+    return answer(judged), failed
 
 
 def _print_answer(found: Answer) -> None:
@@ -268,6 +291,7 @@ def _answer_json(found: Answer, left_out: Sequence[LeftOut], plan: Plan) -> dict
                 "seconds_an_item_slowest": each.slowest_seconds,
                 "memory_bytes": each.memory_bytes,
                 "times_as_fast": each.times_as_fast,
+                "speed_told_apart": each.speed_told_apart,
                 "marks": list(each.marks),
                 "record": str(each.record),
             }

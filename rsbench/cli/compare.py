@@ -117,13 +117,19 @@ def compare(
 
 
 def _meaning(words: tuple[str, ...]) -> _Words:
-    """Tell folders, records and names apart: what is a folder is one, what ends in .json a file."""
-    folders = [Path(word) for word in words if Path(word).is_dir()]
+    """Tell folders, records and names apart: what ends in .json is a record's file."""
+    folders = [Path(word) for word in words if _is_results(word, is_first=word == words[0])]
     records = [Path(word) for word in words if word.endswith(_RECORD) and Path(word) not in folders]
     names = [word for word in words if Path(word) not in (*folders, *records)]
     if not folders and not records:
         folders = [Path(_DEFAULT)]
     return _Words(tuple(folders), tuple(records), tuple(names))
+
+
+def _is_results(word: str, *, is_first: bool) -> bool:
+    """Tell a results folder from a network that some folder here is called like."""
+    path = Path(word)
+    return path.is_dir() and (is_first or len(path.parts) > 1 or (path / "runs").is_dir())
 
 
 def _read(meant: _Words) -> Contents:

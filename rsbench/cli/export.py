@@ -12,7 +12,7 @@ from rsbench.cli.options import AMOUNT, FILE, examples
 from rsbench.cli.printing import bytes_in_words
 
 if TYPE_CHECKING:
-    from rsbench.exporting import Exported
+    from rsbench.exporting.export import Exported
 
 
 @click.command(
@@ -57,7 +57,7 @@ def export(
     layout, the classes and the record. Where the data of the run is here, it is held to the record.
     """
     from rsbench.data.roots import cache_root
-    from rsbench.exporting import export_onnx
+    from rsbench.exporting.export import export_onnx
 
     done = export_onnx(
         record,

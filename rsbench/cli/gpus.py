@@ -153,7 +153,7 @@ def run_in_processes(
     """Run each request in one process, or in one a GPU; give the signal that stopped it, if any.
 
     Args:
-        requests: Those that the jobs are numbered by.
+        requests: Those that the jobs are numbered by; one that names its GPU ("cuda:1") has that.
         jobs: On one GPU or on all.
         num: GPUs, or processes of the CPU.
         kind: "cpu" or "cuda".
@@ -169,6 +169,8 @@ def run_in_processes(
             request = requests[job.number]
             if not job.on_all:
                 device = "cpu" if kind == "cpu" else f"cuda:{devices[0]}"
+                if ":" in request.device:
+                    device = request.device
                 environment = _environment(request, num, threads)
                 return [Command(_command(dataclasses.replace(request, device=device)), environment)]
             words = _command(dataclasses.replace(request, device=kind))

@@ -15,7 +15,7 @@ from rsbench.errors import RsbenchError, UnknownNameError, suggest
 if TYPE_CHECKING:
     from rsbench.importing import Claims
     from rsbench.records.foreign import ForeignStored
-    from rsbench.specs import Backbone
+    from rsbench.specs import Backbone, Task
 
 _SHOWN = 10
 """Rows that are printed; --json has all."""
@@ -47,14 +47,13 @@ _INPUT = re.compile(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
 @click.option(
     "--ids",
     type=click.Choice(["name", "path"]),
-    default="name",
-    show_default=True,
-    help="mmaction2: videos are named by file name or by path in the list, without ending.",
+    help="mmaction2: videos are named by file name or by path in the list, without ending."
+    "  [default: name]",
 )
 @click.option("--model", help="mmaction2: what it calls the network.  [default: FILE's name]")
 @click.option("--backbone", help="mmaction2: the same network as rsbench names it.")
 @click.option("--weights", help="mmaction2: its weights as rsbench names them; needs --backbone.")
-@click.option("--protocol", default="evaluate", show_default=True, help="mmaction2: what was done.")
+@click.option("--protocol", help="mmaction2: what was done.  [default: evaluate]")
 @click.option("--input", "seen", help="mmaction2: FRAMESxSTRIDExPIXELS of a clip.")
 @click.option("--views", help="mmaction2: CLIPSxCROPS of a video.")
 @click.option("--sampler", help="mmaction2: how clips were sampled, as in ls protocols.")
@@ -71,11 +70,11 @@ def import_results(
     split: str,
     results: Path,
     annotations: Path | None,
-    ids: str,
+    ids: str | None,
     model: str | None,
     backbone: str | None,
     weights: str | None,
-    protocol: str,
+    protocol: str | None,
     seen: str | None,
     views: str | None,
     sampler: str | None,
@@ -91,6 +90,8 @@ def import_results(
     """
     of_mmaction = {
         "--list": annotations,
+        "--ids": ids,
+        "--protocol": protocol,
         "--model": model,
         "--backbone": backbone,
         "--weights": weights,
@@ -111,6 +112,7 @@ def import_results(
     from rsbench.registry import find_task
 
     spec = find_task(task).spec
+    _check_split(spec, split)
     before = set((results / foreign.FOLDER).glob("*.json"))
     if annotations is None:
         stored = import_timm(file, results, task=spec.name, split=split, backbones=_networks())
@@ -124,13 +126,24 @@ def import_results(
             results,
             task=spec,
             split=split,
-            protocol=protocol,
+            protocol=protocol or "evaluate",
             claims=claims,
             ids="path" if ids == "path" else "name",
             reported={} if reported is None else _percentages(reported),
         )
     _say(stored, is_repeat=stored.path in before, as_json=as_json)
     return 0
+
+
+def _check_split(task: Task, split: str) -> None:
+    """Hold the split to what the task reports: under another name it would stand beside nothing."""
+    if callable(task.folds):  # Worked out from data, which need not be here.
+        return
+    reported = [fold.test for fold in task.folds]
+    if split not in reported:
+        raise UnknownNameError(
+            f"{task.name} reports {' or '.join(reported)}, not {split!r}; give --split."
+        )
 
 
 def _networks() -> list[Backbone]:

@@ -38,6 +38,7 @@ def list_others(results: Path, wanted: Mapping[str, str], *, as_json: bool) -> N
     from rsbench.published import read_published
     from rsbench.records import foreign
     from rsbench.tables.beside_layout import lay_out_foreign
+    from rsbench.tables.layout import clean
 
     imported = foreign.read_all(results)
     rows = _chosen([*read_published(results), *imported.rows], wanted, results)
@@ -49,7 +50,7 @@ def list_others(results: Path, wanted: Mapping[str, str], *, as_json: bool) -> N
     else:
         click.echo(f"{results} holds nothing that others measured.")
     for problem in imported.problems:
-        click.echo(f"rsbench: left out: {problem}", err=True)
+        click.echo(clean(f"rsbench: left out: {problem}"), err=True)
 
 
 def _chosen(
@@ -90,12 +91,13 @@ def print_besides(besides: Besides, form: str) -> None:
         form: See `rsbench.tables.Form`.
     """
     from rsbench.tables.beside_layout import beside_csv, beside_json, lay_out_beside
+    from rsbench.tables.layout import clean
 
     if form == "json":
         click.echo(json.dumps(beside_json(besides), indent=2, ensure_ascii=False))
         return
     for problem in besides.problems:
-        click.echo(f"rsbench: left out: {problem}", err=True)
+        click.echo(clean(f"rsbench: left out: {problem}"), err=True)
     if form == "csv":
         click.echo(beside_csv(besides), nl=False)
         return
@@ -111,4 +113,4 @@ def print_besides(besides: Besides, form: str) -> None:
     else:
         _print_layouts(layouts)
     if besides.absence:
-        click.echo(besides.absence)
+        click.echo(f"% {besides.absence}" if form == "latex" else besides.absence)

@@ -39,6 +39,12 @@ from rsbench.suites import find_suite
     type=click.Path(file_okay=False, path_type=Path),
     help="Write each figure as PNG and SVG into this folder as well.",
 )
+@click.option(
+    "--no-figures",
+    "without_figures",
+    is_flag=True,
+    help="Tables alone, which need no extra.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def report(
     results: Path,
@@ -47,6 +53,7 @@ def report(
     suite: str | None,
     title: str,
     figures: Path | None,
+    without_figures: bool,
     as_json: bool,
 ) -> int:
     """Draw a results folder as one HTML file that opens anywhere and asks for nothing.
@@ -58,12 +65,16 @@ def report(
     from rsbench.report import draw_report
     from rsbench.report.drawing import write_figures
 
+    if without_figures and figures is not None:
+        raise RsbenchError("--figures writes what --no-figures leaves out; give one of them.")
     if out.is_dir():
         raise RsbenchError(f"--out must be a file, but {out} is a folder; name {out}/report.html.")
     if data is not None and not data.is_dir():
         raise RsbenchError(f"--data must be a folder of data sets, but there is none at {data}.")
     chosen = None if suite is None else find_suite(suite)
-    drawn = draw_report(results, data=data, suite=chosen, title=title)
+    drawn = draw_report(
+        results, data=data, suite=chosen, title=title, with_figures=not without_figures
+    )
     content = drawn.html.encode()
     write_atomically(out, content)
     pictures = () if figures is None else write_figures(drawn.figures, figures)
@@ -88,5 +99,5 @@ def report(
     for problem in drawn.problems:
         click.echo(f"rsbench: left out: {problem}", err=True)
     for omission in drawn.omissions:
-        click.echo(f"rsbench: shortened: {omission}", err=True)
+        click.echo(f"rsbench: not on the page: {omission}", err=True)
     return 0

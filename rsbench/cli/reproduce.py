@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import shutil
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 _KEPT_NOWHERE = Path("reproduced")
 """The folder in commands that are shown, where the new record is not to be kept."""
+
+_FRESH = "fresh-"
+"""How the names of caches begin that are made for one run."""
 
 _MOST_LINES = 12
 """Of one kind of difference that are printed; --json has all."""
@@ -76,6 +81,7 @@ def reproduce(record: Path, **words: Any) -> int:  # noqa: ANN401 - click's own 
     """
     from rsbench.places import cache_root
     from rsbench.records import store
+    from rsbench.tables.layout import clean
 
     stored = store.Stored(record, store.read(record))
     table = store.read_predictions(record)
@@ -93,18 +99,19 @@ def reproduce(record: Path, **words: Any) -> int:  # noqa: ANN401 - click's own 
         num = _num_processes(stored, request, words["gpus"])
         command = _command(stored, request, num, results=words["results"] or _KEPT_NOWHERE)
         if words["dry_run"]:
-            click.echo(json.dumps({"command": command}) if words["as_json"] else command)
+            click.echo(json.dumps({"command": command}) if words["as_json"] else clean(command))
             return 0
         if not words["as_json"]:
-            click.echo(f"{_named(stored.record)}\n  $ {command}")
+            click.echo(f"{clean(_named(stored.record))}\n  $ {clean(command)}")
         _say_what_is_known(stored, request)
         again = _run(stored, request, num)
-        comparison = _compared(stored, again, tolerance=words["tolerance"])
+        comparison = _compared(stored, table, again, tolerance=words["tolerance"])
     if words["as_json"]:
         kept = str(again.path) if words["results"] is not None else None
         click.echo(json.dumps(_json(stored, again, comparison, command, kept), indent=1))
     else:
-        click.echo("\n".join(f"  {line}" for line in _lines(stored, again, comparison)))
+        for line in _lines(stored, again, comparison):
+            click.echo(f"  {clean(line)}")
         if words["results"] is not None:
             click.echo(f"  record: {again.path}")
         click.echo(_verdict(comparison))
@@ -118,8 +125,9 @@ def _check_apart(stored: Stored, results: Path) -> None:
     """Refuse to write over the record that is to be reproduced."""
     from rsbench.reproducing import results_folder
 
-    own = results_folder(stored.path)
-    if own is not None and own.resolve() == results.resolve():
+    # A link to a record, or from where it lies: either is written over.
+    own = [results_folder(path) for path in (stored.path, stored.path.resolve())]
+    if results.resolve() in [folder.resolve() for folder in own if folder is not None]:
         raise RsbenchError(
             f"--results must be another folder than {results}, where the record lies that is to be"
             " reproduced: the new one would take its place."
@@ -127,11 +135,17 @@ def _check_apart(stored: Stored, results: Path) -> None:
 
 
 def _fresh_cache(cache: Path, stack: ExitStack) -> Path:
-    """Make an empty cache beside the other, with its weights: what is fetched is no result."""
-    cache.mkdir(parents=True, exist_ok=True)
+    """Make an empty cache inside the other, with its weights: what is fetched is no result."""
+    from rsbench.claims import claimed, remove_abandoned
+
+    # Those of processes that were killed.
+    for folder in cache.glob(f"{_FRESH}*"):
+        remove_abandoned(folder)
+    # Not where temporary files lie, for features may be larger than what fits there.
+    folder = cache / f"{_FRESH}{uuid.uuid4().hex}"
+    stack.enter_context(claimed(folder, waiting=lambda: None))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
     (cache / "weights").mkdir(exist_ok=True)
-    # Beside it, for features may be larger than what a temporary folder takes.
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reproduce-", dir=cache)))
     (folder / "weights").symlink_to(cache / "weights", target_is_directory=True)
     return folder
 
@@ -164,7 +178,12 @@ def _num_processes(stored: Stored, request: RunRequest, asked: int | None) -> in
     from rsbench.reproducing import processes_of
 
     num = asked or processes_of(stored.record)
-    kind = request.device.partition(":")[0]
+    kind, is_one, _ = request.device.partition(":")
+    if is_one and num > 1:
+        raise RsbenchError(
+            f"{stored.name} is to run in {num} processes, and --device {request.device} is one GPU;"
+            f" --device {kind} takes the first {num}, --gpus 1 that one alone."
+        )
     num_here = torch.cuda.device_count()
     if kind == "cuda" and num > num_here:
         there = f"{num} GPUs" if num > 1 else "a GPU"
@@ -221,7 +240,7 @@ def _run(stored: Stored, request: RunRequest, num: int) -> Stored:
 
     outcomes: list[Told] = []
     stopped = run_in_processes(
-        [dataclasses.replace(request, device=request.device.partition(":")[0])],
+        [request],
         [Job(number=0, on_all=num > 1)],
         num=num,
         kind=request.device.partition(":")[0],
@@ -239,20 +258,31 @@ def _run(stored: Stored, request: RunRequest, num: int) -> Stored:
     return store.Stored(told.path, store.read(told.path))
 
 
-def _compared(stored: Stored, again: Stored, *, tolerance: float) -> Comparison:
+def _compared(
+    stored: Stored, table: PredictionTable, again: Stored, *, tolerance: float
+) -> Comparison:
     from rsbench.drift import compare
     from rsbench.records import heads, store
     from rsbench.weights.shelf import metadata_of
 
-    tables = (store.read_predictions(stored.path), store.read_predictions(again.path))
     head = again.path.with_name(f"{again.path.stem}.{store.HEAD_SUFFIX}")
     return compare(
-        json.loads(stored.path.read_text(encoding="utf-8")),
-        json.loads(again.path.read_text(encoding="utf-8")),
-        tables=tables,
+        as_written(stored),
+        as_written(again),
+        tables=(table, store.read_predictions(again.path)),
         classes=heads.class_names(metadata_of(head), where=head.name),
         tolerance=tolerance,
     )
+
+
+def as_written(stored: Stored) -> dict[str, Any]:
+    """Give a record's own JSON, which lacks the fields that are younger than it."""
+    from rsbench.records.migrations import migrate
+    from rsbench.records.schema import SCHEMA_VERSION
+
+    plain = json.loads(stored.path.read_text(encoding="utf-8"))
+    del plain["digest"]
+    return migrate(plain, to=SCHEMA_VERSION, where=stored.name)
 
 
 # -------------------------------------------------------------------------------- in words

@@ -100,12 +100,12 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _start_of(since: str) -> datetime:
-    if match := _AGE.fullmatch(since):
-        hours = float(match[1]) * (24 if match[2] == "d" else 1)
-        return datetime.now(UTC) - timedelta(hours=hours)
     try:
+        if match := _AGE.fullmatch(since):
+            hours = float(match[1]) * (24 if match[2] == "d" else 1)
+            return datetime.now(UTC) - timedelta(hours=hours)
         start = datetime.fromisoformat(since)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise RsbenchError(
             f"--since must be a day (2026-01-31), a time (2026-01-31T12:00), or an age (7d, 12h);"
             f" it was {since!r}."

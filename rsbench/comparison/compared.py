@@ -54,8 +54,12 @@ class Pairwise:
     """95% interval of the difference; None where none is known."""
     low_with_seeds: float | None
     high_with_seeds: float | None
-    """95% interval over items and seeds; None unless both rows have several seeds. p, q and verdict
-    are over items: where this holds 0 other seeds may turn them."""
+    """95% interval over items and seeds; None unless a row has several seeds, and where a row that
+    hangs on its seed has one alone."""
+    seeds_may_turn: bool
+    """Whether other seeds may turn p, q and verdict, which are over items: the interval over items
+    and seeds holds 0, or a row has a single seed of a network that hangs on it (it was trained, its
+    weights were drawn, or the examples it learned from were)."""
     interval: IntervalKind
     p: float | None
     """Two-sided; None where the metric can't be computed on resampled items."""

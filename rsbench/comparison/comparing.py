@@ -171,7 +171,8 @@ def _notes(
         )
         yield (
             "p and q are over items and say of these runs whether the items could be a coincidence;"
-            " what other seeds may move is said where both sides have several (over seeds too)"
+            " other seeds may turn what hangs on a single one, and what several seeds leave open"
+            " (over seeds too)"
         )
     if baseline is not None:
         lacking = [each.title for each in families if each.baseline is None]

@@ -13,21 +13,21 @@ from rsbench.comparison.judged import (
     Items,
     Judged,
     averaging_of,
+    hangs_on_seed,
     judged_by_item,
     judged_by_resampling,
     num_different,
     scores_on_subset,
-    strata_of,
 )
 from rsbench.comparison.pairwise import compare_pair, counts_of, places_of, with_verdicts
-from rsbench.comparison.row_names import is_called, labels_of
+from rsbench.comparison.row_names import is_called, labels_of, listed
 from rsbench.comparison.subsets import Shared, answers_of, shared_items
 from rsbench.digests import digest_json
 from rsbench.errors import RecordError, RsbenchError
 from rsbench.records.store import Stored
 from rsbench.stats import Estimate
 from rsbench.tables.layout import table_title
-from rsbench.tables.pairing import SortedScores
+from rsbench.tables.pairing import SortedScores, strata_of
 from rsbench.tables.table import Row
 
 
@@ -86,6 +86,10 @@ class Jury:
     def content(self, place: int) -> str:
         """Name all that a row's statistics are made of."""
         return self._evidence.content_of(self.rows.rows[place])
+
+    def hangs_on_seed(self, place: int) -> bool:
+        """Say whether a row's number hangs on its seed; see `rsbench.comparison.judged`."""
+        return hangs_on_seed(self._runs[place][0])
 
     def estimate(self, place: int) -> Estimate:
         """Give a row's headline over the items that are compared."""
@@ -239,7 +243,8 @@ def _pairs(
     key = ""
     if not jury.is_subset:
         contents = [jury.content(place) for place in order]
-        made_of = [contents, places, said, jury.metric.metric, jury.metric.level]
+        hanging = [jury.hangs_on_seed(place) for place in order]
+        made_of = [contents, places, said, hanging, jury.metric.metric, jury.metric.level]
         key = digest_json([*made_of, jury.metric.higher_is_better])
         known = evidence.recall_pairs(key)
         if known is not None:
@@ -264,9 +269,18 @@ def _pairs(
 
 
 def _family_warnings(jury: Jury) -> list[str]:
+    warnings = list(jury.rows.table.warnings) if jury.shared is None else []
+    single = [
+        row.backbone
+        for place, row in enumerate(jury.rows.rows)
+        if len(row.seeds) == 1 and jury.hangs_on_seed(place)
+    ]
+    if single and len(jury.rows.rows) > 1:
+        warnings.append(
+            f"of one seed, which other seeds may turn: {listed(tuple(dict.fromkeys(single)))}"
+        )
     if jury.shared is None:
-        return list(jury.rows.table.warnings)
-    warnings = []
+        return warnings
     if jury.shared.num_unlike:
         warnings.append(
             f"{jury.shared.num_unlike} shared items are left out: what is right for them differs"

@@ -17,16 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsbench.errors import DataError, RecordError
-from rsbench.metrics import BY_NAME, fold_weights, resampled_values
+from rsbench.metrics import BY_NAME, resampled_values
 from rsbench.records.predictions import from_parquet
 from rsbench.records.store import PREDICTIONS_SUFFIX, Stored, read_file
 from rsbench.specs import Metric
 from rsbench.stats import Estimate
-from rsbench.tables.pairing import SortedScores, over_seeds
+from rsbench.tables.pairing import Key, SortedScores, added_by_item, over_seeds
 from rsbench.tables.table import by_seed
-
-Key = tuple[str, str]
-"""(fold, id) of an item."""
 
 
 class Judged(NamedTuple):
@@ -44,6 +41,8 @@ class Judged(NamedTuple):
     resampled_R: NDArray[np.float64] | None = None
     """float64 (R,): of a metric that is no mean over items, its value on each of R resamples that
     all rows share, averaged over seeds."""
+    hangs_on_seed: bool = False
+    """Whether another seed makes another network or another training set; see `hangs_on_seed`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +65,17 @@ def num_different(keys: Sequence[Key]) -> int:
     return len({name for _, name in keys})
 
 
+def hangs_on_seed(run: Stored) -> bool:
+    """Say whether another seed makes another network, or lets it learn from other items.
+
+    So it does where weights are drawn, where the network itself is trained, and where the examples
+    are. A head on frozen features hangs on its seed far less, and many do not at all.
+    """
+    record = run.record
+    is_drawn = record.weights.init_seed is not None or "shots" in record.protocol.recipe
+    return is_drawn or record.protocol.trains_backbone
+
+
 def judged_by_item(
     members: Sequence[Stored], scores: Mapping[str, SortedScores], items: Items, estimate: Estimate
 ) -> Judged:
@@ -78,7 +88,7 @@ def judged_by_item(
         estimate: The row's headline on all of its items; on a subset its value is taken anew.
     """
     of_seeds = [[scores[run.name].scores for run in runs] for runs in by_seed(members)]
-    added_N = _added_by_item(over_seeds(of_seeds), items)
+    added_N = added_by_item(over_seeds(of_seeds), items.keys, averaging=items.averaging)
     if items.is_subset:
         estimate = Estimate(math.fsum(added_N) / len(added_N), None, None)
     return Judged(
@@ -86,8 +96,10 @@ def judged_by_item(
         scores_N=added_N,
         are_hits=len(members) == 1 and bool(np.isin(added_N, (0.0, 1.0)).all()),
         seed_values=tuple(
-            float(_added_by_item(over_seeds([runs]), items).mean()) for runs in of_seeds
+            float(added_by_item(over_seeds([runs]), items.keys, averaging=items.averaging).mean())
+            for runs in of_seeds
         ),
+        hangs_on_seed=hangs_on_seed(members[0]),
     )
 
 
@@ -136,7 +148,14 @@ def judged_by_resampling(
     means = tuple(math.fsum(each) / len(each) for each in values)
     if items.is_subset:
         estimate = Estimate(math.fsum(means) / len(means), None, None)
-    return Judged(estimate, None, False, seed_values=means, resampled_R=over_seeds(drawn))
+    return Judged(
+        estimate=estimate,
+        scores_N=None,
+        are_hits=False,
+        seed_values=means,
+        resampled_R=over_seeds(drawn),
+        hangs_on_seed=hangs_on_seed(members[0]),
+    )
 
 
 def scores_on_subset(run: Stored, metric: str, items: Items, known: SortedScores) -> SortedScores:
@@ -165,44 +184,6 @@ def scores_on_subset(run: Stored, metric: str, items: Items, known: SortedScores
             [targets[row] for row in rows], [predictions[row] for row in rows]
         )
     return SortedScores(items.keys, scores_N)
-
-
-def strata_of(
-    keys: Sequence[Key], *, averaging: str, classes: Mapping[Key, Hashable]
-) -> tuple[Hashable, ...]:
-    """Say what the items are resampled within, as the intervals of the metric itself are.
-
-    Args:
-        keys: (fold, id) of the items, sorted.
-        averaging: "mean" keeps the size of each fold.
-        classes: Of each item, for a mean over classes; empty for other metrics.
-
-    Returns:
-        One a different item in the order of their ids; empty to resample among all.
-    """
-    are_apart = averaging == "mean" and len({fold for fold, _ in keys}) > 1
-    if not classes and not are_apart:
-        return ()
-    parts: dict[str, list[Hashable]] = {}
-    for fold, name in keys:
-        part = (fold if are_apart else "", classes.get((fold, name)))
-        parts.setdefault(name, []).append(part)
-    return tuple(tuple(parts[name]) for name in sorted(parts))
-
-
-def _added_by_item(scores_N: NDArray[np.float64], items: Items) -> NDArray[np.float64]:
-    """Give what each different item adds to the metric, in the order of their ids."""
-    folds = [fold for fold, _ in items.keys]
-    if len(set(folds)) == 1:
-        return scores_N
-    if items.averaging == "mean":
-        scores_N = scores_N * fold_weights(folds)
-    place_of = {name: place for place, name in enumerate(sorted({name for _, name in items.keys}))}
-    places_N = np.array([place_of[name] for _, name in items.keys])
-    added_M: NDArray[np.float64] = np.bincount(
-        places_N, weights=scores_N, minlength=len(place_of)
-    ).astype(np.float64)
-    return added_M * (len(place_of) / len(folds))
 
 
 def _of_items(run: Stored, items: Items) -> tuple[list[Any], list[Any]]:

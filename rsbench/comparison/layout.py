@@ -30,11 +30,23 @@ def lay_out_comparison(comparison: Comparison) -> tuple[Layout, ...]:
 
 def refusal_text(refusal: Refusal) -> str:
     """Say which results do not compare, and in which fields their rulers differ."""
-    fields = "; ".join(_field(each) for each in refusal.fields)
+    fields = "; ".join(_fields(refusal.fields))
     text = f"{refusal.first} does not compare with {refusal.second}: {fields}."
     if refusal.way_out:
         text += f" {refusal.way_out} compares them on the items they share."
     return clean(text)
+
+
+def _fields(differences: Sequence[Difference]) -> list[str]:
+    """Say each difference; of unlike protocols the rules differ by themselves, and are counted."""
+    has_protocol = any(each.field == "protocol" for each in differences)
+    shown = [
+        each
+        for each in differences
+        if not (has_protocol and each.field.startswith(("recipe.", "protocol_version")))
+    ]
+    num = len(differences) - len(shown)
+    return [*map(_field, shown), *([f"with it {num} fields of its rule"] if num else [])]
 
 
 def _field(difference: Difference) -> str:
@@ -235,7 +247,7 @@ def legend_of(comparison: Comparison) -> str:
     )
     parts = [
         "in brackets 95% intervals, those of differences paired over items",
-        f"better or worse is what has a q of {SIGNIFICANT:g} at most",
+        f"better or worse is what has a q of {SIGNIFICANT:g} at most, which is over items",
         "detectable: the difference that so many items would show four times in five",
     ]
     if is_ranked:

@@ -21,6 +21,7 @@ _HEADERS = (
         "high",
         "low_with_seeds",
         "high_with_seeds",
+        "seeds_may_turn",
         "interval",
         "p",
         "test",

@@ -25,6 +25,7 @@ from rsbench.stats import (
     resampled_difference,
     resampled_p,
     unpaired_difference,
+    with_seeds,
 )
 
 
@@ -64,6 +65,7 @@ def compare_pair(
         high=None,
         low_with_seeds=None,
         high_with_seeds=None,
+        seeds_may_turn=any(_has_unseen_seeds(side) for side in (here, there)),
         interval="none",
         p=None,
         test="none",
@@ -78,10 +80,10 @@ def compare_pair(
     if here.scores_N is not None and there.scores_N is not None:
         are_hits = here.are_hits and there.are_hits
         pair = _by_item(pair, here.scores_N, there.scores_N, strata, are_hits=are_hits)
-        return _with_seeds(pair, here.seed_values, there.seed_values)
+        return _with_seeds(pair, here, there)
     if here.resampled_R is not None and there.resampled_R is not None:
         pair = _by_resampling(pair, here.resampled_R - there.resampled_R)
-        return _with_seeds(pair, here.seed_values, there.seed_values)
+        return _with_seeds(pair, here, there)
     apart = unpaired_difference(here.estimate, there.estimate)
     if apart.low is None or apart.high is None:
         return replace(pair, warnings=("the metric has no interval, and can't be tested",))
@@ -235,10 +237,20 @@ def _by_resampling(pair: Pairwise, drawn_R: NDArray[np.float64]) -> Pairwise:
     )
 
 
-def _with_seeds(pair: Pairwise, first: Sequence[float], second: Sequence[float]) -> Pairwise:
-    """Say how far other seeds may move the difference, where both have several."""
-    if pair.low is None or pair.high is None or min(len(first), len(second)) < 2:
+def _has_unseen_seeds(side: Judged) -> bool:
+    """Tell whether other seeds would give other numbers, and there is only one."""
+    return side.hangs_on_seed and len(side.seed_values) < 2
+
+
+def _with_seeds(pair: Pairwise, here: Judged, there: Judged) -> Pairwise:
+    """Say how far other seeds may move the difference, where that is known."""
+    several = [side.seed_values for side in (here, there) if len(side.seed_values) > 1]
+    if pair.low is None or pair.high is None or pair.seeds_may_turn or not several:
         return pair
     over_items = Interval(pair.low, pair.high)
-    low, high = difference_with_seeds(pair.difference, over_items, first, second)
-    return replace(pair, low_with_seeds=low, high_with_seeds=high)
+    if len(several) == 2:
+        low, high = difference_with_seeds(pair.difference, over_items, *several)
+    else:
+        # The other does not hang on its seed: only this one adds to what is unsure.
+        low, high = with_seeds(pair.difference, over_items, several[0])
+    return replace(pair, low_with_seeds=low, high_with_seeds=high, seeds_may_turn=low <= 0 <= high)

@@ -20,6 +20,8 @@ _PARTS: tuple[Callable[[Row], str], ...] = (
     lambda row: f"mean {row.mean[0]:g}" if row.mean else "",
 )
 """What may stand behind a backbone's name, what matters most first."""
+_MAX_NAMES = 6
+"""More names than these are counted."""
 
 
 def labels_of(rows: Sequence[Row], *, rulers: Sequence[str]) -> tuple[str, ...]:
@@ -48,6 +50,13 @@ def is_called(row: Row, label: str, name: str) -> bool:
     names = {row.backbone, row.weights, f"{row.backbone} {row.weights}", label}
     files = {PurePath(record).name for record in row.records}
     return name in names or PurePath(name).name in files
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first few of many, and count the others."""
+    if len(names) <= _MAX_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MAX_NAMES - 1])} and {len(names) - _MAX_NAMES + 1} more"
 
 
 def _is_of(rows: Sequence[Row], place: int, other: int) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rsbench.comparison.compared import SIGNIFICANT, Average, Family, Pairwise
+from rsbench.comparison.row_names import listed
 from rsbench.stats import Estimate
 from rsbench.tables.layout import number_text
 from rsbench.tables.table import Column
 
 _MAX_PAIRS = 12
 """Of a baseline: up to so many pairs have a sentence each."""
-_MAX_NAMES = 6
-"""More names than these are counted."""
 
 
 def sentences_of(families: Sequence[Family], averages: Sequence[Average]) -> Iterator[str]:
@@ -45,6 +44,8 @@ def _of_average(average: Average) -> Iterator[str]:
         average.pairs, [row.label for row in average.rows], SHARE, where, average.baseline
     )
 
+
+_TURN = "other seeds may turn it"
 
 SHARE = Column(
     metric="mean", level="", interval="", higher_is_better=True, percent=True, decimals=1
@@ -86,11 +87,8 @@ def pair_sentence(
         gain, over_seeds = turned(gain), turned(over_seeds)
     unit = " %" if metric.percent else f" {metric.metric}"
     numbers = f"{number_text(values[0], metric)} against {number_text(values[1], metric)}{unit}"
-    by = gain_text(gain, metric)
-    turn = ""
-    if over_seeds.low is not None and over_seeds.high is not None:
-        by += f" ({_ends(over_seeds, metric)} over seeds too)"
-        turn = "; other seeds may turn it" if over_seeds.low <= 0 <= over_seeds.high else ""
+    by = gain_text(gain, metric) + _over_seeds_text(over_seeds, metric)
+    turn = f"; {_TURN}" if pair.seeds_may_turn else ""
     chance = _chance(pair, with_q=with_q)
     if pair.verdict in ("win", "loss"):
         return f"{first} is better than {second} {where}: {numbers}, {by}, {chance}{turn}."
@@ -122,6 +120,10 @@ def gain_text(gain: Estimate, metric: Column) -> str:
     if gain.low is None or gain.high is None:
         return shown
     return f"{shown} {_ends(gain, metric)}"
+
+
+def _over_seeds_text(gain: Estimate, metric: Column) -> str:
+    return "" if gain.low is None else f" ({_ends(gain, metric)} over seeds too)"
 
 
 def _ends(gain: Estimate, metric: Column) -> str:
@@ -163,8 +165,23 @@ def _beside_baseline(
             ("untested", "not tested"),
         )
     }
-    parts = [f"{len(names)} {words}: {_listed(names)}" for words, names in named.items() if names]
-    return f"Beside {labels[baseline]} {where}: {'; '.join(parts)}."
+    parts = [f"{len(names)} {words}: {listed(names)}" for words, names in named.items() if names]
+    said = f"Beside {labels[baseline]} {where}: {'; '.join(parts)}"
+    return f"{said}{_turning(pairs, labels)}."
+
+
+def _turning(pairs: Sequence[Pairwise], labels: Sequence[str]) -> str:
+    """Say which of the firm answers other seeds may turn; empty for none."""
+    firm = [pair for pair in pairs if pair.verdict in ("win", "loss")]
+    unsure = [pair for pair in firm if pair.seeds_may_turn]
+    if not unsure:
+        return ""
+    if len(unsure) == len(firm):
+        return f", though {_TURN}"
+    # Of a leader the others stand second, beside a baseline first.
+    is_led = len({pair.first for pair in pairs}) == 1
+    names = [labels[pair.second if is_led else pair.first] for pair in unsure]
+    return f", though {_TURN} for {listed(names)}"
 
 
 def _leader(pairs: Sequence[Pairwise], labels: Sequence[str], metric: Column, where: str) -> str:
@@ -177,27 +194,26 @@ def _leader(pairs: Sequence[Pairwise], labels: Sequence[str], metric: Column, wh
     value = f"{number_text(of_first[0].first_value, metric)}{unit}"
     parts = []
     if beaten:
-        others = "all others" if len(beaten) == len(of_first) else _listed(beaten)
-        parts.append(f"it is better than {others} (q at most {SIGNIFICANT:g})")
+        others = "all others" if len(beaten) == len(of_first) else listed(beaten)
+        parts.append(
+            f"it is better than {others} (q at most {SIGNIFICANT:g}){_turning(of_first, labels)}"
+        )
     if even:
-        parts.append(f"it is not told apart from {_listed(even)}")
+        parts.append(f"it is not told apart from {listed(even)}")
     if untested:
-        parts.append(f"it can't be tested against {_listed(untested)}")
+        parts.append(f"it can't be tested against {listed(untested)}")
     following = min(of_first, key=lambda pair: pair.second)
     gain = Estimate(following.difference, following.low, following.high)
-    gain = turned(gain) if _is_worse(following, metric) else gain
+    over_seeds = Estimate(following.difference, following.low_with_seeds, following.high_with_seeds)
+    if _is_worse(following, metric):
+        gain, over_seeds = turned(gain), turned(over_seeds)
+    by = gain_text(gain, metric) + _over_seeds_text(over_seeds, metric)
     chance = _chance(following, with_q=True)
     parts.append(
         f"the next, {labels[following.second]}, has"
-        f" {number_text(following.second_value, metric)}{unit}: {gain_text(gain, metric)}"
+        f" {number_text(following.second_value, metric)}{unit}: {by}"
         + (f", {chance}" if chance else "")
     )
     end = "highest" if metric.higher_is_better else "lowest"
     num = len(of_first) + 1
     return f"{labels[0]} has the {end} of {num} numbers {where}, {value}: {'; '.join(parts)}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) <= _MAX_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[: _MAX_NAMES - 1])} and {len(names) - _MAX_NAMES + 1} more"

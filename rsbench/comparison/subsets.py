@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsbench.comparison.judged import Key
 from rsbench.errors import RecordError
 from rsbench.records.predictions import read_targets
 from rsbench.records.store import PREDICTIONS_SUFFIX, Stored, read_file
 from rsbench.specs import Labels
+from rsbench.tables.pairing import Key
 
 
 class Shared(NamedTuple):

@@ -9,6 +9,7 @@ Shape letters: N items of a column, C columns, U different items of all columns,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -227,7 +228,7 @@ def _pairs(
     if not any(column.jury.is_subset for column in columns):
         contents = [
             [
-                column.jury.content(place)
+                (column.jury.content(place), column.jury.hangs_on_seed(place))
                 for column, place in zip(columns, network.places, strict=True)
             ]
             for network in networks
@@ -265,6 +266,8 @@ def _judged(network: _Network, mean: Estimate, columns: Sequence[Made], units: _
     judged = [
         column.jury.judged(place) for column, place in zip(columns, network.places, strict=True)
     ]
+    seed_values = _seed_values(network, judged)
+    is_hanging = any(each.hangs_on_seed for each in judged)
     scores = [each.scores_N for each in judged]
     if all(scores_N is not None for scores_N in scores):
         summed_U = np.zeros(units.num)
@@ -272,7 +275,9 @@ def _judged(network: _Network, mean: Estimate, columns: Sequence[Made], units: _
             assert scores_N is not None
             # Of U items this one's part of the mean over columns, so that their mean is that mean.
             np.add.at(summed_U, places_N, scores_N * (units.num / (len(columns) * len(scores_N))))
-        return Judged(mean, summed_U, are_hits=False)
+        return Judged(
+            mean, summed_U, are_hits=False, seed_values=seed_values, hangs_on_seed=is_hanging
+        )
     drawn = [
         each.resampled_R
         if each.scores_N is None
@@ -281,7 +286,25 @@ def _judged(network: _Network, mean: Estimate, columns: Sequence[Made], units: _
     ]
     found = [drawn_R for drawn_R in drawn if drawn_R is not None]
     resampled_R = np.mean(found, axis=0) if len(found) == len(drawn) else None
-    return Judged(mean, None, are_hits=False, resampled_R=resampled_R)
+    return Judged(
+        estimate=mean,
+        scores_N=None,
+        are_hits=False,
+        seed_values=seed_values,
+        resampled_R=resampled_R,
+        hangs_on_seed=is_hanging,
+    )
+
+
+def _seed_values(network: _Network, judged: Sequence[Judged]) -> tuple[float, ...]:
+    """Give the mean over columns of each seed; none unless all columns have the same seeds.
+
+    Other seeds are then of unknown effect, as they are where there is a single one.
+    """
+    if len({row.seeds for row in network.rows}) > 1 or not all(each.seed_values for each in judged):
+        return ()
+    of_seeds = zip(*(each.seed_values for each in judged), strict=True)
+    return tuple(math.fsum(values) / len(values) for values in of_seeds)
 
 
 def _resampled(scores_N: NDArray[np.float64], data: str) -> NDArray[np.float64]:

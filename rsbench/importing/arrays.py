@@ -79,6 +79,8 @@ _STORAGES: Mapping[str, str] = MappingProxyType(
 """torch's kinds of memory -> numpy's types."""
 
 _MAX_DIMENSIONS = 8
+_MAX_LENGTH = 2**48
+"""More than any memory holds; numbers of a million digits take hours to multiply."""
 
 
 # ---------------------------------------------------------------------------- numpy
@@ -90,9 +92,10 @@ def plain_type(code: object, *how: object) -> PlainType:
     Raises:
         Refused: It is none of plain numbers.
     """
-    # Not `in` alone: to hash what a file says may exhaust the stack.
+    # Not `in` and `repr` of anything: to hash or show what a file says may take all there is.
     if type(code) is not str or code not in _TYPES:
-        raise Refused(f"arrays must hold plain numbers, one holds {code!r:.20}")
+        what = repr(code[:20]) if type(code) is str else f"a {type(code).__name__}"
+        raise Refused(f"arrays must hold plain numbers, one holds {what}")
     return PlainType(code)
 
 
@@ -159,7 +162,7 @@ def scalar(kind: object, content: object) -> int | float | bool:
 
 def _check_lengths(lengths: tuple[Any, ...]) -> None:
     if len(lengths) > _MAX_DIMENSIONS or not all(
-        type(length) is int and length >= 0 for length in lengths
+        type(length) is int and 0 <= length <= _MAX_LENGTH for length in lengths
     ):
         raise Refused("the shape of an array must be a few whole numbers, one is not")
 
@@ -172,7 +175,7 @@ def storage_of(place: object, keys: object, stream: io.BytesIO) -> Storage:
 
     Args:
         place: What lies there, as the file says: kind, key, device and count.
-        keys: In which order the file holds its memories; there is one.
+        keys: Which memories the file holds, in their order: this one alone.
         stream: Stands before their number.
 
     Raises:
@@ -185,7 +188,11 @@ def storage_of(place: object, keys: object, stream: io.BytesIO) -> Storage:
             raise Refused("a tensor must be of plain numbers, one is not")
     length = int.from_bytes(stream.read(8), "little", signed=True)
     numbers = stream.read()
-    if keys != [key] or length != count or len(numbers) != count * dtype.itemsize:
+    # Only text is compared: lists in lists may be as many as 2 to the length of the file.
+    is_named = type(keys) is list and [type(each) for each in keys] == [str] and type(key) is str
+    if not is_named or keys != [key]:
+        raise Refused("a tensor must have one memory, one has not")
+    if length != count or len(numbers) != count * dtype.itemsize:
         raise Refused("a tensor's numbers are cut short")
     values = np.frombuffer(numbers, dtype)
     if kind == "BFloat16Storage":

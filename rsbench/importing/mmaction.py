@@ -69,7 +69,8 @@ def read_mmaction(
             their number of classes, a score is not finite, or two videos have one name.
     """
     listed = _read_list(annotations)
-    entries = read_plain(_content(dump), where=dump.name)
+    content = _content(dump)
+    entries = read_plain(content, where=dump.name)
     if not isinstance(entries, list) or not entries:
         raise DataError(
             f"{dump.name} must hold a list with an entry a video, holds"
@@ -81,17 +82,22 @@ def read_mmaction(
             f"{dump.name} and {annotations.name} must be of the same videos, but have"
             f" {len(entries):,} and {len(listed):,}; give the list that ann_file named."
         )
-    scores = tuple(
-        _scores_of(entry, f"{dump.name}, entry {place}") for place, entry in enumerate(entries)
-    )
+    held = [_held_scores(entry, _entry(dump, place)) for place, entry in enumerate(entries)]
+    # Each was written apart: what is more than the file is one array, referred to again and again.
+    if sum(each.size for each in held) > len(content):
+        raise DataError(
+            f"{dump.name} must hold scores for each of its {len(entries):,} videos, holds fewer"
+            " bytes than that; write it with tools/test.py --dump."
+        )
+    scores = tuple(_scores_of(each, _entry(dump, place)) for place, each in enumerate(held))
     _check_classes(dump, listed, scores)
     num_labelled = 0
     for place, (entry, line) in enumerate(zip(entries, listed, strict=True)):
-        label = _label_of(entry, f"{dump.name}, entry {place}")
+        label = _label_of(entry, _entry(dump, place))
         num_labelled += label is not None
         if label is not None and label != line.label:
             raise DataError(
-                f"{dump.name}, entry {place} must be of {line.where}, whose label is {line.label},"
+                f"{_entry(dump, place)} must be of {line.where}, whose label is {line.label},"
                 f" but has {label}: the list is another, or in another order; give the one that"
                 " ann_file named."
             )
@@ -104,7 +110,7 @@ def read_mmaction(
         scores=scores,
         targets=targets,
         metrics=tuple((metric, evaluate_metric(metric, targets, scores)) for metric in metrics),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -149,7 +155,12 @@ def _held(entry: Any, names: Sequence[str]) -> Any:  # noqa: ANN401 - of a pickl
     return held.get("item") if isinstance(held, Mapping) else held
 
 
-def _scores_of(entry: Any, where: str) -> np.ndarray:  # noqa: ANN401 - of a pickle
+def _entry(dump: Path, place: int) -> str:
+    return f"{dump.name}, entry {place}"
+
+
+def _held_scores(entry: Any, where: str) -> np.ndarray:  # noqa: ANN401 - of a pickle
+    """Give the scores of an entry as they lie there, some numbers."""
     held = entry if isinstance(entry, np.ndarray) else _held(entry, _SCORES)
     if not isinstance(held, np.ndarray) or held.dtype.kind not in "fiu" or not held.size:
         raise DataError(
@@ -163,6 +174,10 @@ def _scores_of(entry: Any, where: str) -> np.ndarray:  # noqa: ANN401 - of a pic
             f"{where} must have one score a class, has an array of the shape {held.shape}: average"
             " the clips (average_clips='prob') and dump again."
         )
+    return held
+
+
+def _scores_of(held: np.ndarray, where: str) -> np.ndarray:
     scores_K = held.reshape(-1).astype(np.float32)
     if not np.isfinite(scores_K).all():
         raise DataError(f"{where} must have finite scores, has one that is not; dump again.")
@@ -176,9 +191,11 @@ def _label_of(entry: Any, where: str) -> int | None:  # noqa: ANN401 - of a pick
     values = held.reshape(-1).tolist() if isinstance(held, np.ndarray) else held
     values = values if isinstance(values, list | tuple) else [values]
     if len(values) != 1 or type(values[0]) is not int:
+        # Not the values themselves: lists in lists of a few bytes may take for ever to show.
+        what = f"{len(values)} values" if len(values) != 1 else f"a {type(values[0]).__name__}"
         raise DataError(
-            f"{where} must have one class as label, has {str(values)[:40]}: dumps of several labels"
-            " a video are not read."
+            f"{where} must have the index of one class as label, has {what}: dumps of several"
+            " labels a video are not read."
         )
     return values[0]
 
@@ -188,7 +205,7 @@ def _check_classes(dump: Path, listed: Sequence[_Listed], scores: Sequence[np.nd
     for place, scores_K in enumerate(scores):
         if len(scores_K) != num_classes:
             raise DataError(
-                f"{dump.name}, entry {place} must have {num_classes} scores as entry 0 has, has"
+                f"{_entry(dump, place)} must have {num_classes} scores as entry 0 has, has"
                 f" {len(scores_K)}; dump again."
             )
     for line in listed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -58,8 +59,11 @@ _ELEMENTS = re.compile(r"(mmaction|mmengine)\.structures(\.\w+)*")
 """Modules whose classes hold nothing but data."""
 
 _GROWTH = 8
-"""Bytes that all values made by calls may take together, times the bytes of the file: a tensor of
-bfloat16 under protocol 2 takes five. More is the same bytes made into something again and again."""
+"""Bytes that all that is made of other values may take together, times the bytes of the file: a
+tensor of bfloat16 under protocol 2 takes five. More is the same made into something again and
+again."""
+_SMALL = 65_536
+"""Bytes that a file has besides, however short it is."""
 _MARK = object()
 
 
@@ -72,34 +76,41 @@ def read_plain(content: bytes, *, where: str) -> Any:  # noqa: ANN401 - whatever
 
     Returns:
         Numbers, text, bytes, None, lists, tuples, dicts by text or numbers, sets of these, numpy
-        arrays (torch tensors too: bfloat16 as float32) and `Element`.
+        arrays (torch tensors too: bfloat16 as float32), `Element`, and where a class or function
+        is named and not called, only its name. Values that the file has once and refers to twice
+        are one object; walking all of them may never end.
 
     Raises:
         DataError: It is damaged, or asks for anything else; names it.
     """
     try:
-        reader = _Reader(io.BytesIO(content), num_bytes_left=_GROWTH * len(content))
+        allowed = _GROWTH * len(content) + _SMALL
+        reader = _Reader(io.BytesIO(content), calls=_CALLS, num_bytes_left=allowed)
         return _finished(reader.read())
     except Refused as fault:
         reason = str(fault)
     # What a damaged pickle trips over is anything; a file's content is never a fault of ours.
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split()) or type(fault).__name__
+    shown = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in reason[:160]
+    )
     raise DataError(
         f"{where} must be a pickle of lists, dicts, numbers and arrays, and is not:"
-        f" {reason[:160]}; write it again by the tool that it is from."
+        f" {shown}; write it again by the tool that it is from."
     )
 
 
 class _Reader:
     """Reads one pickle from a stream: a stack machine that computes nothing."""
 
-    __slots__ = ("memo", "num_bytes_left", "persistent", "stack", "stream")
+    __slots__ = ("calls", "memo", "num_bytes_left", "persistent", "stack", "stream")
 
     def __init__(
         self,
         stream: io.BytesIO,
         *,
+        calls: Mapping[Name, Callable[..., Any]] = MappingProxyType({}),
         num_bytes_left: int = 0,
         persistent: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -107,10 +118,12 @@ class _Reader:
 
         Args:
             stream: Stands after the pickle when it was read.
-            num_bytes_left: What calls may make in all, in bytes.
+            calls: Names that the pickle may call, with what they mean here.
+            num_bytes_left: What may be made of other values in all, in bytes.
             persistent: What to make of an object that lies elsewhere in the file; None refuses it.
         """
         self.stream = stream
+        self.calls = calls
         self.num_bytes_left = num_bytes_left
         self.persistent = persistent
         self.stack: list[Any] = []
@@ -131,6 +144,15 @@ class _Reader:
                     raise Refused(f"it has the opcode {name}, which no plain data needs")
                 step(self, argument)
         raise Refused("it is cut short")
+
+    def charge(self, made: object) -> None:
+        """Count what was made of other values, which a few bytes of the file may ask for."""
+        values = made.values if type(made) is Storage else made
+        self.num_bytes_left -= (
+            values.nbytes if isinstance(values, np.ndarray) else sys.getsizeof(values)
+        )
+        if self.num_bytes_left < 0:
+            raise Refused("it is made to exhaust the memory")
 
     def since_mark(self) -> list[Any]:
         """Take all that was pushed since the last mark, and the mark."""
@@ -178,7 +200,7 @@ class _Reader:
 
 
 def _finished(value: Any) -> Any:  # noqa: ANN401 - whatever it holds
-    """Give an array for its shell, and refuse what is only a step towards plain data."""
+    """Give an array for its shell, and an element for its instance."""
     if type(value) is Shell:
         # Shells that are not filled yet are filled by a later step, and finished with their use.
         return value if value.values is None else value.values
@@ -197,24 +219,14 @@ def _kind(value: object) -> str:
 def _reduce(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opcode
     arguments = reader.stack.pop()
     called = reader.stack.pop()
-    make = _CALLS.get(called) if isinstance(called, Name) else None
+    make = reader.calls.get(called) if isinstance(called, Name) else None
     if make is None:
         raise Refused(f"it calls {_kind(called)}, which no plain data needs")
     if type(arguments) is not tuple:
         raise Refused("it is damaged")
     made = make(*arguments)
-    reader.num_bytes_left -= _num_bytes(made)
-    if reader.num_bytes_left < 0:
-        raise Refused("it is made to exhaust the memory")
+    reader.charge(made)
     reader.stack.append(made)
-
-
-def _num_bytes(made: object) -> int:
-    if isinstance(made, Storage):
-        made = made.values
-    if isinstance(made, np.ndarray):
-        return made.nbytes
-    return len(made) if isinstance(made, bytes | tuple) else 0
 
 
 def _new_object(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opcode
@@ -224,7 +236,7 @@ def _new_object(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an
 
 def _instance(kind: object, *arguments: object) -> _Instance:
     if not isinstance(kind, Name) or arguments or _ELEMENTS.fullmatch(kind.module) is None:
-        raise Refused(f"it makes a {_kind(kind)}, which no plain data needs")
+        raise Refused(f"it makes {_kind(kind)}, which no plain data needs")
     return _Instance(kind, {})
 
 
@@ -236,6 +248,7 @@ def _build(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opco
     elif type(value) is PlainType:
         complete(value, state)
     elif type(value) is _Instance and type(state) is dict:
+        reader.charge(state)
         value.state.update(state)
     else:
         raise Refused(f"it changes a {_kind(value)}")
@@ -261,6 +274,13 @@ def _persistent(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an
 
 def _put(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opcode
     reader.memo[len(reader.memo) if argument is None else argument] = reader.stack[-1]
+
+
+def _empty_set(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opcode
+    # A byte of the file, and two hundred of memory.
+    made: set[str | int] = set()
+    reader.charge(made)
+    reader.stack.append(made)
 
 
 def _set_item(reader: _Reader, argument: Any) -> None:  # noqa: ANN401 - of an opcode
@@ -293,7 +313,7 @@ _STEPS: Mapping[str, Callable[[_Reader, Any], object]] = MappingProxyType(
         "EMPTY_LIST": lambda reader, argument: reader.stack.append([]),
         "EMPTY_DICT": lambda reader, argument: reader.stack.append({}),
         "EMPTY_TUPLE": lambda reader, argument: reader.stack.append(()),
-        "EMPTY_SET": lambda reader, argument: reader.stack.append(set()),
+        "EMPTY_SET": _empty_set,
         "ADDITEMS": lambda reader, argument: reader.add_items(reader.since_mark()),
         "APPEND": lambda reader, argument: reader.append([reader.stack.pop()]),
         "APPENDS": lambda reader, argument: reader.append(reader.since_mark()),
@@ -329,7 +349,8 @@ _STEPS: Mapping[str, Callable[[_Reader, Any], object]] = MappingProxyType(
 def _storage(content: object) -> Storage:
     """Read what torch writes of a tensor's memory: five pickles, then numbers, in old torch files.
 
-    Those are a magic number, a version, the machine, what lies where, and in which order.
+    Those are a magic number, a version, the machine, what lies where, and in which order; none of
+    them calls anything.
     """
     if type(content) is not bytes:
         raise Refused("it is damaged")

@@ -9,13 +9,13 @@ or of other labels.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from rsbench.errors import DataError
-from rsbench.records.foreign import ForeignRow
+from rsbench.records.foreign import ForeignRow, Percentage, percentage
 from rsbench.specs import Backbone
 
 TOOL = "timm"
@@ -23,6 +23,8 @@ TOOL = "timm"
 _METRICS = ("top1", "top5")
 _REQUIRED = ("model", *_METRICS, "img_size", "interpolation")
 _IMAGENET = "imagenet1k"
+_PIXELS = re.compile(r"[1-9][0-9]{0,4}")
+_RATIO = re.compile(r"[0-9](\.[0-9]{1,9})?")
 _NUM_VALIDATION = 50_000
 """Pictures of ImageNet-1k's validation split: timm evaluates all of it."""
 
@@ -118,15 +120,17 @@ def _lines(path: Path, *, task: str) -> list[tuple[int, dict[str, str]]]:
 def _rows(
     line: Mapping[str, str], where: str, ours: _Ours, task: str, split: str, source: str
 ) -> list[ForeignRow]:
-    pixels = _number(line, "img_size", where, low=1, high=10_000)
-    if pixels != pixels.to_integral_value():
-        raise DataError(f"{where}: img_size must be a whole number, was {pixels}.")
+    pixels = line["img_size"]
+    if _PIXELS.fullmatch(pixels) is None:
+        raise DataError(f"{where}: img_size must be a whole number to 99999, was {pixels!r}.")
     conditions: dict[str, str | float] = {"resizer": "timm"}
     if line["interpolation"]:
         conditions["interpolation"] = line["interpolation"]
     crop = next((name for name in ("crop_pct", "cropt_pct") if line.get(name)), None)
     if crop is not None:
-        conditions["crop_ratio"] = float(_number(line, crop, where, low=0, high=10))
+        if _RATIO.fullmatch(line[crop]) is None:
+            raise DataError(f"{where}: {crop} must be a ratio such as 0.875, was {line[crop]!r}.")
+        conditions["crop_ratio"] = float(line[crop])
     return [
         ForeignRow(
             source=source,
@@ -138,8 +142,8 @@ def _rows(
             split=split,
             protocol="evaluate",
             metric=metric,
-            value=float(percent / 100),
-            decimals=max(0, -int(percent.as_tuple().exponent)),
+            value=printed.value,
+            decimals=printed.decimals,
             n=_NUM_VALIDATION if task == _IMAGENET and split == "validation" else None,
             pixels=int(pixels),
             clips=1,
@@ -147,7 +151,7 @@ def _rows(
             conditions=conditions,
         )
         for metric in _METRICS
-        for percent in [_number(line, metric, where, low=0, high=100)]
+        for printed in [_percentage(line, metric, where)]
     ]
 
 
@@ -157,12 +161,8 @@ def _by_name(model: str) -> _Ours:
     return _Ours(backbone=f"timm/{architecture}", weights=tag or None)
 
 
-def _number(line: Mapping[str, str], name: str, where: str, *, low: int, high: int) -> Decimal:
-    text = line[name]
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not (number.is_finite() and low <= number <= high):
-        raise DataError(f"{where}: {name} must be a number from {low} to {high}, was {text!r}.")
-    return number
+def _percentage(line: Mapping[str, str], name: str, where: str) -> Percentage:
+    printed = percentage(line[name])
+    if printed is None:
+        raise DataError(f"{where}: {name} must be a number from 0 to 100, was {line[name]!r}.")
+    return printed

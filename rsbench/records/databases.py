@@ -2,6 +2,9 @@
 
 One that is damaged, of other code, or of a newer layout is emptied. Where none can be opened (a
 read-only home, another process that holds it) the reader does without it: it only takes longer.
+
+Whoever can write a database can make it say anything, so each user has databases of their own, and
+one that belongs to somebody else is not opened. A user's own files are trusted, as their code is.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import functools
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,8 +33,13 @@ _UNUSED_SECONDS = 90 * 86400.0
 
 
 def database_path(name: str) -> Path:
-    """Give the place of a database in the cache folder."""
-    return cache_root() / FOLDER / f"{name}.sqlite"
+    """Give the place of a database in the cache folder, which several users may share."""
+    return cache_root() / FOLDER / f"{name}-{os.geteuid()}.sqlite"
+
+
+def as_text(path: str) -> str:
+    """Give a path as text that sqlite takes, whatever bytes it is made of."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
 
 
 @functools.cache
@@ -111,16 +120,26 @@ def _prepared(path: Path, code: str, tables: tuple[str, ...]) -> sqlite3.Connect
 
 
 def _make_room(path: Path) -> None:
-    """Remove a database that has grown too large, and before one is made, those nobody uses."""
-    if path.exists():
-        if path.stat().st_size > _MOST_BYTES:
-            _remove(path)
-        else:
-            os.utime(path)
+    """Remove a database that has grown too large, and before one is made, those nobody uses.
+
+    Raises:
+        OSError: It is somebody else's, or a link, which may lead to any database.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        for other in path.parent.glob(f"*{path.suffix}"):
+            # Another process may have removed it, and another user's is not ours to remove.
+            with contextlib.suppress(OSError):
+                if time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
+                    _remove(other)
         return
-    for other in path.parent.glob(f"*{path.suffix}"):
-        if time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
-            _remove(other)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(f"{path} must be a file of this user.")
+    if found.st_size > _MOST_BYTES:
+        _remove(path)
+    else:
+        os.utime(path)
 
 
 def _remove(path: Path) -> None:

@@ -16,8 +16,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rsbench.atomic import write_atomically
 from rsbench.digests import digest_bytes, digest_json
@@ -34,6 +37,9 @@ FOLDER = "foreign"
 
 _PREDICTIONS = "predictions.parquet"
 _AGAIN = "import it again"
+_MAX_DECIMALS = 12
+_PERCENTAGE = re.compile(r"[0-9]{1,3}(?:\.([0-9]{0,12}))?")
+_COUNTS = ("n", "frames", "stride", "pixels", "clips", "crops")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +96,15 @@ class ForeignFile:
     """Suffix beside it -> sha256. Filled by `write`."""
     digest: str = ""
     """sha256 of the canonical JSON of all other fields. Filled by `write`."""
+
+
+class Percentage(NamedTuple):
+    """A share as somebody printed it."""
+
+    value: float
+    """In [0, 1]."""
+    decimals: int
+    """Digits after the point, in percent."""
 
 
 class ForeignStored(NamedTuple):
@@ -211,10 +226,30 @@ def read_scores(stored: ForeignStored, metric: str) -> ItemScores | None:
         The scores, or None where only the metric is known.
 
     Raises:
-        RecordError: The predictions are missing, changed, or damaged; names the file.
+        RecordError: The predictions are missing, changed, or damaged, hold an item twice, a score
+            that is none, or another count than the row; names the file.
     """
     content = _read_predictions(stored)
-    return None if content is None else read_item_scores(content, metric, where=_where(stored))
+    if content is None:
+        return None
+    scores = read_item_scores(content, metric, where=_where(stored))
+    if scores is not None:
+        _check_scores(scores, stored, metric)
+    return scores
+
+
+def _check_scores(scores: ItemScores, stored: ForeignStored, metric: str) -> None:
+    """Hold what a digest can't say of scores that somebody else may have written."""
+    if len(set(scores.ids)) < len(scores.ids):
+        raise RecordError(f"{_where(stored)} must hold each item once, holds one twice; {_AGAIN}.")
+    if not np.isfinite(scores.scores).all():
+        raise RecordError(f"{_where(stored)}: {metric} must be finite, one is not; {_AGAIN}.")
+    for row in stored.file.rows:
+        if row.metric == metric and row.n not in (None, len(scores.ids)):
+            raise RecordError(
+                f"{_where(stored)} must hold the {row.n:,} items of its row, holds"
+                f" {len(scores.ids):,}; {_AGAIN}."
+            )
 
 
 def _read_predictions(stored: ForeignStored) -> bytes | None:
@@ -237,6 +272,16 @@ def _check_sense(foreign: ForeignFile, file: str) -> None:
     strange = sorted(set(foreign.files) - {_PREDICTIONS})
     if strange:
         raise RecordError(f"{file} must name no file but {_PREDICTIONS}, names {strange[0]!r}.")
+    for place, row in enumerate(foreign.rows):
+        where = f"{file}: import.rows[{place}]"
+        if row.decimals is not None and not 0 <= row.decimals <= _MAX_DECIMALS:
+            raise RecordError(
+                f"{where}.decimals must be from 0 to {_MAX_DECIMALS}, was {row.decimals}; {_AGAIN}."
+            )
+        for name in _COUNTS:
+            count = getattr(row, name)
+            if count is not None and count < 1:
+                raise RecordError(f"{where}.{name} must be 1 or more, was {count}; {_AGAIN}.")
 
 
 def _place(file: str) -> Place:
@@ -256,9 +301,30 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.@+-]", "_", name).lstrip(".-")[:60] or "unnamed"
 
 
+def percentage(text: str) -> Percentage | None:
+    """Read a printed percentage, "78.80"; None where it is none from 0 to 100, or is endless."""
+    match = _PERCENTAGE.fullmatch(text)
+    if match is None or Decimal(text) > 100:
+        return None
+    # Divided in decimals: 78.8 / 100 is not the float nearest to 0.788.
+    return Percentage(float(Decimal(text) / 100), len(match[1] or ""))
+
+
 def number_of(row: ForeignRow) -> tuple[object, ...]:
     """Give what two rows have in common that are the same number, written down twice."""
-    return row.backbone, row.weights, row.pixels, row.frames, row.task, row.metric, row.value
+    of_what = row.backbone, row.weights, row.pixels, row.frames
+    return *of_what, row.task, row.split, row.protocol, row.metric, row.value
+
+
+def completed(row: ForeignRow, other: ForeignRow | None) -> ForeignRow:
+    """Fill in what a row does not say and another of the same number (`number_of`) does."""
+    if other is None:
+        return row
+    return replace(
+        row,
+        conditions={**other.conditions, **row.conditions},
+        **{name: getattr(other, name) for name in _COUNTS if getattr(row, name) is None},
+    )
 
 
 def plain_row(row: ForeignRow) -> dict[str, Any]:

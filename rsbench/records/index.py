@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsbench.records.databases import (
+    as_text,
     begin_anew,
     code_digest,
     database_path,
@@ -116,8 +117,9 @@ class Index:
             name: Of the file below the results folder, with forward slashes.
             signature: What the file system says of it now.
         """
+        name = as_text(name)
         row = self._rows.get(name)
-        if row is None or row.signature != _signature_text(signature):
+        if row is None or row.signature != signature.text:
             return None
         if row.checksum != row.expected_checksum(name):
             return None
@@ -130,6 +132,7 @@ class Index:
         """Keep a record that was read whole from the file of this signature."""
         if self._connection is None:
             return
+        name = as_text(name)
         digests = []
         for _, field in _SHARED:
             text = _shared_text(field, record)
@@ -139,7 +142,7 @@ class Index:
                 self._added_parts[digest] = text
         traces = _compact({field: getattr(record, field) for field in _TRACES})
         row = _Row(
-            _signature_text(signature),
+            signature.text,
             b"".join(digests),
             _own_text(record),
             zlib.compress(traces.encode(), 1),
@@ -153,7 +156,7 @@ class Index:
         Args:
             present: Names of all records of the folder.
         """
-        gone = self._rows.keys() - set(present)
+        gone = self._rows.keys() - set(map(as_text, present))
         if self._connection is None or not (gone or self._added):
             return
         with suppressing_faults():
@@ -206,10 +209,6 @@ _PARTS: Mapping[str, type] = {
 }
 """Fields that are data classes; the others are mappings of scalars, and the schema's number."""
 _PLACE = Place("the index of records", SCHEMA_VERSION)
-
-
-def _signature_text(signature: Signature) -> str:
-    return " ".join(map(str, signature))
 
 
 def _compact(value: object) -> str:

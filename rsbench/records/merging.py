@@ -1,8 +1,8 @@
 """Results folders of several machines made into one: nothing is overwritten, and nothing is lost.
 
 A run has a key that names all that decides its result. A record whose key is not there yet is
-copied with its files; one that is there already, to the last word, is left out. Two records of one
-key that say different things are
+copied with its files; of one that is there already, to the last word, only files that are missing
+beside it are. Two records of one key that say different things are
 
 - *twins* where their metrics and their predictions are the same: the run was made twice, at other
   times or on other machines, and came out alike. The one that is there stays.
@@ -15,6 +15,7 @@ hold, and merge by their bytes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +151,13 @@ def _merge_records(
             copied.append(stored.name)
         elif former.record.digest == stored.record.digest:
             present.append(stored.name)
+            try:
+                copied += _completed(former, stored, dry_run=dry_run)
+            except RecordError as fault:
+                problems.append(
+                    f"{former.path} is there already, but not whole: remove it, and merge again."
+                    f" {fault}"
+                )
         elif _came_out_alike(former, stored):
             twins.append(stored.name)
         else:
@@ -163,6 +171,28 @@ def _merge_records(
         conflicts=tuple(conflicts),
         problems=tuple(problems),
     )
+
+
+def _completed(there: Stored, stored: Stored, *, dry_run: bool) -> list[str]:
+    """Copy files of a record that are missing in the target: scores of single views as a rule.
+
+    Returns:
+        Names of what was copied, below the results folder, or would be.
+
+    Raises:
+        RecordError: A file in the target was changed, or is missing on both sides.
+    """
+    missing = store.missing_beside(there)
+    absent = store.missing_beside(stored) if missing else []
+    found = [name for name in missing if name not in absent]
+    for name in found:
+        content, _ = store.read_beside(stored, name)
+        if not dry_run:
+            write_atomically(there.path.with_name(name), content)
+    if not (found and dry_run):
+        store.check_whole(there)
+    folder = stored.name.rpartition("/")[0]
+    return [f"{folder}/{name}" for name in found]
 
 
 def _came_out_alike(first: Stored, second: Stored) -> bool:
@@ -235,7 +265,7 @@ def _flat(record: RunRecord) -> Iterator[tuple[str, str | int | float | bool | N
     plain = to_plain(record, "record")
     metrics = plain.pop("metrics")
     yield from _entries({each["name"]: each["value"] for each in metrics}, "metrics.")
-    yield "metrics", str(metrics)
+    yield "metrics", _json(metrics)
     yield from _entries(
         {name: value for name, value in plain.items() if name not in _INCIDENTAL}, ""
     )
@@ -250,4 +280,8 @@ def _entries(
         elif value is None or isinstance(value, str | int | float | bool):
             yield f"{start}{name}", value
         else:
-            yield f"{start}{name}", str(value)
+            yield f"{start}{name}", _json(value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -243,7 +243,10 @@ def _mistyped(place: Place, name: str, expected: str, value: object) -> NoReturn
 
 
 def _shown(value: object) -> str:
-    text = "missing" if value is None else " ".join(repr(value).split())
+    try:
+        text = "missing" if value is None else " ".join(repr(value).split())
+    except RecursionError:  # What could just be read may be too deep to be shown.
+        text = f"a very deep {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -26,9 +26,15 @@ from rsbench import stats
 from rsbench.digests import digest_json
 from rsbench.errors import RecordError
 from rsbench.records import store
-from rsbench.records.databases import code_digest, database_path, opened, suppressing_faults
+from rsbench.records.databases import (
+    as_text,
+    code_digest,
+    database_path,
+    opened,
+    suppressing_faults,
+)
 from rsbench.records.predictions import ItemScores, read_item_scores
-from rsbench.records.signatures import Signature, signature_of
+from rsbench.records.signatures import signature_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,14 +78,14 @@ class _Folder(NamedTuple):
 
     def knows(self, name: str, digest: str) -> bool:
         """Say whether a file is still the one that was held to this digest before."""
-        found = self.known.get(_as_text(name))
+        found = self.known.get(as_text(name))
         if found is None or found[1] != digest:
             return False
         try:
             status = os.stat(f"{self.path}/{name}")  # noqa: PTH116 - a Path is slow to make
         except OSError:
             return False
-        return found[0] == _signature_text(signature_of(status))
+        return found[0] == signature_of(status).text
 
 
 class Scorebook:
@@ -200,15 +206,15 @@ class Scorebook:
         name, stated = store.stated_file(stored, store.PREDICTIONS_SUFFIX)
         content, signature = store.read_beside(stored, name)
         if signature is not None:
-            path = f"{self._folder(stored).prefix}{_as_text(name)}"
-            self._verified.append((path, _signature_text(signature), stated))
+            path = f"{self._folder(stored).prefix}{as_text(name)}"
+            self._verified.append((path, signature.text, stated))
         return content
 
     def _folder(self, stored: store.Stored) -> _Folder:
         """Give what is known of the files beside a record, asked for once a folder."""
         path = os.path.dirname(stored.path)  # noqa: PTH120 - thousands of files, a Path each is slow
         if path not in self._folders:
-            prefix = f"{_as_text(os.path.abspath(path))}/"  # noqa: PTH100 - likewise
+            prefix = f"{as_text(os.path.abspath(path))}/"  # noqa: PTH100 - likewise
             known: dict[str, tuple[str, str]] = {}
             if self._connection is not None:
                 # Of all texts that begin so the last is before the one that ends in the letter
@@ -250,12 +256,3 @@ def open_scorebook() -> Iterator[Scorebook]:
 
 def _checksum(place: bytes, text: str) -> bytes:
     return sha256(place + text.encode()).digest()[:8]
-
-
-def _signature_text(signature: Signature) -> str:
-    return " ".join(map(str, signature))
-
-
-def _as_text(path: str) -> str:
-    """Give a path as text that sqlite takes, whatever bytes it is made of."""
-    return path if path.isascii() else os.fsencode(path).decode("latin-1")

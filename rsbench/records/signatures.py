@@ -6,7 +6,9 @@ which no user can set. Two changes within one tick of the clock may leave the sa
 is known again only if it had lain untouched for a while when it was read.
 
 Who sets the clock back and edits the file, or edits the disk below the file system, is not found
-this way: as with the digest in a record, it is slips of the hand that are found, not forgers.
+this way: as with the digest in a record, it is slips of the hand that are found, not forgers. On a
+network file system, what another machine changed shows when its attributes are fetched anew, as a
+rule within a minute.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ class Signature(NamedTuple):
     changed_ns: int
     inode: int
     device: int
+
+    @property
+    def text(self) -> str:
+        """All of it in one line, as databases keep it."""
+        return " ".join(map(str, self))
 
 
 def signature_of(status: os.stat_result) -> Signature:

@@ -122,18 +122,23 @@ def write(root: Path, record: RunRecord, files: Mapping[str, Content]) -> Path:
     with explained(f"The record of {record.backbone.name} on {record.task.name}", folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            remove_stale(folder)
             path, former = _free_path(folder, record)
-            contents = {
-                f"{path.stem}.{suffix}": (content,) if isinstance(content, bytes) else content
-                for suffix, content in files.items()
-            }
-            digests = {name: digest_parts(parts) for name, parts in contents.items()}
-            written = replace(record, files=digests)
-            if former is not None and dict(former.files) == digests:
-                former = None
-            replace_all(path, to_json(written).encode(), contents, orphaned=former is not None)
+            _put(path, record, files, former)
     return path
+
+
+def _put(
+    path: Path, record: RunRecord, files: Mapping[str, Content], former: RunRecord | None
+) -> None:
+    """Write a record and its files in a folder that is locked, in place of a former one if any."""
+    remove_stale(path.parent)
+    contents = {
+        f"{path.stem}.{suffix}": (content,) if isinstance(content, bytes) else content
+        for suffix, content in files.items()
+    }
+    digests = {name: digest_parts(parts) for name, parts in contents.items()}
+    orphaned = former is not None and dict(former.files) != digests
+    replace_all(path, to_json(replace(record, files=digests)).encode(), contents, orphaned=orphaned)
 
 
 def adopt(root: Path, stored: Stored) -> Path:
@@ -151,7 +156,8 @@ def adopt(root: Path, stored: Stored) -> Path:
 
     Raises:
         ResultsFolderError: The disk is full or the folder is read-only; nothing was changed.
-        RecordError: The record or a file beside it is missing or was changed.
+        RecordError: The record or a file beside it is missing or was changed, or another process
+            has just written a record of this key.
     """
     text, _ = _read_content(stored.path, stored.name)
     record = from_json(_decoded(text, stored.name), where=stored.name)
@@ -161,14 +167,21 @@ def adopt(root: Path, stored: Stored) -> Path:
     with explained(f"The record {stored.name}", folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if not path.exists():
-                remove_stale(folder)
-                parts = {name: (content,) for name, content in contents.items()}
-                replace_all(path, text, parts, orphaned=False)
-                return path
-    # A suffix of a record's files follows the record's own stem and a dot.
-    start = len(stored.path.stem) + 1
-    return write(root, record, {name[start:]: content for name, content in contents.items()})
+            free, former = _free_path(folder, record)
+            if former is not None:
+                raise RecordError(
+                    f"{stored.name} is of a run that another process has just written into"
+                    f" {root}; merge again."
+                )
+            if path.exists():
+                # A suffix of a record's files follows the record's own stem and a dot.
+                start = len(stored.path.stem) + 1
+                _put(free, record, {name[start:]: each for name, each in contents.items()}, None)
+                return free
+            remove_stale(folder)
+            parts = {name: (content,) for name, content in contents.items()}
+            replace_all(path, text, parts, orphaned=False)
+    return path
 
 
 def check_whole(stored: Stored) -> None:
@@ -179,6 +192,15 @@ def check_whole(stored: Stored) -> None:
     """
     for name in stored.record.files:
         _check_beside(stored, name)
+
+
+def missing_beside(stored: Stored) -> list[str]:
+    """Name the files of a record that are not there, those that may be absent among them.
+
+    Raises:
+        RecordError: The record names a file that lies elsewhere.
+    """
+    return [name for name in stored.record.files if not _beside(stored, name).exists()]
 
 
 def _contents_beside(stored: Stored) -> Iterator[tuple[str, bytes]]:

@@ -25,6 +25,7 @@ def write_report(
     suite: Suite | None = None,
     title: str = "rsbench results",
     bounds: Bounds | None = None,
+    with_figures: bool = True,
 ) -> Path:
     """Write the report of a results folder as one HTML file, whole or not at all.
 
@@ -35,15 +36,19 @@ def write_report(
         suite: Whose tasks are ranked; None ranks whatever is there.
         title: Of the page.
         bounds: How much the page holds; None for the defaults.
+        with_figures: False draws tables alone, which needs nothing that rsbench does not.
 
     Returns:
         The file.
 
     Raises:
-        RsbenchError: There is no such folder, or the extra "report" is not installed.
+        RsbenchError: There is no such folder, or figures are to be drawn and the extra "report" is
+            not installed.
         DiskError: The file can't be written.
     """
-    report = draw_report(root, data=data, suite=suite, title=title, bounds=bounds)
+    report = draw_report(
+        root, data=data, suite=suite, title=title, bounds=bounds, with_figures=with_figures
+    )
     write_atomically(target, report.html.encode())
     return target
 
@@ -55,8 +60,16 @@ def draw_report(
     suite: Suite | None = None,
     title: str = "rsbench results",
     bounds: Bounds | None = None,
+    with_figures: bool = True,
 ) -> Report:
     """Draw the report of a results folder without writing it; see `write_report`."""
     if not root.is_dir():
         raise RsbenchError(f"No results folder {root}; run something first, or name another.")
-    return draw(root, data=data, suite=suite, title=title, bounds=bounds or Bounds())
+    return draw(
+        root,
+        data=data,
+        suite=suite,
+        title=title,
+        bounds=bounds or Bounds(),
+        with_figures=with_figures,
+    )

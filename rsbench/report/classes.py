@@ -1,10 +1,15 @@
-"""Where networks go wrong: each class, what it is taken for, and the items that were told wrong."""
+"""Where networks go wrong: each class, what it is taken for, and the items that were told wrong.
+
+Items of several labels are not right or wrong as a whole: of those each class has its average
+precision. Other kinds of targets (boxes, masks) have no classes to be shown by, which is said.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +19,18 @@ from rsbench.report.anchors import row_anchor, table_anchor
 from rsbench.report.bounds import Bounds, Omissions
 from rsbench.report.grid import Heading, Place, grid
 from rsbench.report.markup import Markup, join, tag, wrappable
+from rsbench.report.precisions import AVERAGED, ClassPrecision, mean_precisions, precisions_of
 from rsbench.report.thumbnails import thumbnails_of
 from rsbench.report.verdicts import (
     FAILED,
     ClassScore,
-    VerdictReader,
+    PredictionReader,
     Verdicts,
     class_names,
     class_scores,
     confusion_of,
     most_frequent_confusions,
+    verdicts_of,
 )
 from rsbench.tables.layout import percent
 from rsbench.tables.table import Row, Table
@@ -54,23 +61,31 @@ class ClassViews:
         self._bounds = bounds
         self._omissions = omissions
         self._data = data
-        self._reader = VerdictReader(bounds, omissions)
+        self._reader = PredictionReader(bounds, omissions)
         self._num_with_items = 0
 
     def section(self, table: Table) -> Markup | None:
-        """Give the view of one table; None where its task has no single answers."""
+        """Give the view of one table; None where there is none, which is said."""
         shown = table.rows[: self._bounds.class_rows]
-        told = [each for each in map(self._told, shown) if each is not None]
-        if not told:
+        target = self._stored[shown[0].records[0]].record.task.target
+        metric = table.columns[0].metric
+        views: list[Markup] = []
+        if target == "class":
+            told = [each for each in map(self._told, shown) if each is not None]
+            views = self._single(table, told) if told else []
+        elif target == "multilabel" and metric in AVERAGED:
+            views = self._several(table, shown)
+        else:
+            kind = f"targets of the kind {target}"
+            kind = f"{metric} of several labels" if target == "multilabel" else kind
+            self._omissions.say(f"{table.task}: there is no view by class and item for {kind}.")
+        if not views:
             return None
         if len(shown) < len(table.rows):
             self._omissions.say(
                 f"Classes and wrong items are of the best {self._bounds.class_rows} networks of "
                 "each table."
             )
-        first = self._stored[told[0].row.records[0]]
-        names = class_names(first, first.record.task.num_classes)
-        views = [self._network(each, names, is_first=place == 0) for place, each in enumerate(told)]
         title = (
             f"{table.task}, {table.split}: {table.protocol} "
             f"({table.clips} x {table.crops} views, ruler {table.digest[:8]})"
@@ -79,12 +94,42 @@ class ClassViews:
             "section",
             tag("h3", tag("a", title, href=f"#{table_anchor(table.digest)}")),
             join(views),
-            self._wrong_items(table, told, names),
             class_="classes",
         )
 
+    def _single(self, table: Table, told: Sequence[Told]) -> list[Markup]:
+        """Give the views of a task of one class an item."""
+        names = self._names(told[0].row)
+        views = [self._network(each, names, is_first=place == 0) for place, each in enumerate(told)]
+        return [*views, self._wrong_items(table, told, names)]
+
+    def _several(self, table: Table, rows: Sequence[Row]) -> list[Markup]:
+        """Give the views of a task of several labels an item."""
+        metric = table.columns[0].metric
+        averaging: Literal["pooled", "mean"] = (
+            "mean" if table.ruler["averaging"] == "mean" else "pooled"
+        )
+
+        def reader(stored: Stored) -> tuple[ClassPrecision, ...]:
+            return precisions_of(stored, metric, averaging)
+
+        views: list[Markup] = []
+        for row in rows:
+            read = [self._reader.read(self._stored[name], reader) for name in row.records]
+            runs = [each for each in read if each]
+            if runs:
+                views.append(_precisions(row, runs, self._names(row), is_first=not views))
+        if views:
+            said = "Items of several labels are not right or wrong as a whole: none are shown."
+            views.append(tag("p", said, class_="hint"))
+        return views
+
+    def _names(self, row: Row) -> tuple[str, ...]:
+        stored = self._stored[row.records[0]]
+        return class_names(stored, stored.record.task.num_classes)
+
     def _told(self, row: Row) -> Told | None:
-        read = [self._reader.read(self._stored[name]) for name in row.records]
+        read = [self._reader.read(self._stored[name], verdicts_of) for name in row.records]
         runs = [each for each in read if each is not None]
         if not runs:
             return None
@@ -186,6 +231,44 @@ class ClassViews:
         )
 
 
+def _precisions(
+    row: Row, runs: Sequence[Sequence[ClassPrecision]], names: Sequence[str], *, is_first: bool
+) -> Markup:
+    """Give the average precision of each class, over the runs of a row."""
+    found = mean_precisions(runs)
+    label = f"{row.backbone}, {row.weights}"
+    worst = min(found, key=lambda each: (each.value, each.place))
+    mean = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
+    said = f"lowest class: {names[worst.place]}, {percent(worst.value)} %{mean}"
+    headings = [
+        Heading("class"),
+        Heading("average precision %", numeric=True),
+        Heading("items that have it", numeric=True),
+        Heading("of all %", numeric=True, explained="what a list in no order comes to"),
+    ]
+    rows = [
+        (
+            Place(wrappable(names[each.place]), sort=each.place),
+            Place(tag("span", percent(each.value), class_="value"), sort=each.value),
+            Place(str(each.num_having), sort=each.num_having),
+            Place(percent(each.num_having / each.num_items)),
+        )
+        for each in found
+    ]
+    return tag(
+        "details",
+        tag(
+            "summary",
+            tag("span", wrappable(label), class_="what"),
+            " ",
+            tag("span", said, class_="said"),
+        ),
+        grid(headings, rows, label=f"Classes as found by {label}"),
+        open=is_first,
+        class_="network",
+    )
+
+
 def _answer(answer: int, names: Sequence[str]) -> str:
     return "unreadable" if answer == FAILED else names[answer]
 
@@ -194,7 +277,7 @@ def _card(item: str, image: str | None, *, truth: str, answer: str, said: str) -
     picture = (
         tag("div", "no picture", class_="blank")
         if image is None
-        else tag("img", src=image, alt=f"Frames of {item}", loading="lazy")
+        else tag("img", src=image, alt=f"Frames of {item}", decoding="async")
     )
     return tag(
         "li",

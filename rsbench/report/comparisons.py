@@ -8,7 +8,7 @@ from rsbench.comparison.compared import Comparison, Family, Pairwise, Refusal
 from rsbench.report.anchors import row_anchor, table_anchor
 from rsbench.report.bounds import Bounds, Omissions
 from rsbench.report.grid import Heading, Place, grid
-from rsbench.report.markup import Markup, join, tag, wrappable
+from rsbench.report.markup import Markup, join, tag, wrappable, wrappable_words
 from rsbench.tables.layout import number_text
 from rsbench.tables.table import Column
 
@@ -111,8 +111,11 @@ def _pair(pair: Pairwise, family: Family) -> list[Place]:
     column = family.metric
     names = [_name(family, place) for place in (pair.first, pair.second)]
     verdict = tag("span", _VERDICTS[pair.verdict], class_=f"verdict {pair.verdict}")
-    if pair.warnings:
-        verdict += tag("span", "; ".join(pair.warnings), class_="more")
+    remarks = list(pair.warnings)
+    if pair.seeds_may_turn and pair.verdict in ("win", "loss"):
+        remarks.insert(0, "other seeds may turn it")
+    if remarks:
+        verdict += tag("span", "; ".join(remarks), class_="more")
     difference = tag("span", _signed(pair.difference, column), class_="value")
     if pair.low is not None and pair.high is not None:
         ends = f" [{number_text(pair.low, column)}, {number_text(pair.high, column)}]"
@@ -168,7 +171,7 @@ def _counts(pair: Pairwise) -> str:
 
 def sentences(comparison: Comparison) -> Markup:
     """Give the answers in plain words, most of many folded."""
-    said = [tag("li", sentence) for sentence in comparison.sentences]
+    said = [tag("li", wrappable_words(sentence)) for sentence in comparison.sentences]
     first, others = said[:_ANSWERS], said[_ANSWERS:]
     answers = tag("ul", join(first), class_="sentences")
     if not others:

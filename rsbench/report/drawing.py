@@ -140,6 +140,6 @@ def _vl_convert() -> Any:  # noqa: ANN401 - a module
     except ImportError:
         raise RsbenchError(
             "Drawing figures needs vl-convert, which is not installed: pip install"
-            " 'rsbench[report]'."
+            " 'rsbench[report]', or leave them out with --no-figures."
         ) from None
     return vl_convert

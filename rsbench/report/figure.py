@@ -94,7 +94,8 @@ def vega_lite() -> Any:  # noqa: ANN401 - a module
         import altair
     except ImportError:
         raise RsbenchError(
-            "Figures need Altair, which is not installed: pip install 'rsbench[report]'."
+            "Figures need Altair, which is not installed: pip install 'rsbench[report]', or leave"
+            " them out with --no-figures."
         ) from None
     return altair
 
@@ -187,22 +188,18 @@ def log_domain(values: Sequence[float], *, padding: float = 0.08) -> tuple[float
 def log_ticks(low: float, high: float) -> list[float]:
     """Give three to ten round numbers within bounds on a logarithmic axis.
 
-    Powers of ten where there are enough of them, else 1, 2 and 5 times these, else any one or two
-    digits: Vega labels powers of ten only, which a narrow axis may not have.
+    Powers of ten where there are enough of them, else 1, 2 and 5 times these, else, since so narrow
+    an axis is nearly a linear one, numbers at equal distances: Vega labels powers of ten only,
+    which a narrow axis may not have.
     """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks: list[float] = []
-    for digits in (
-        (1,),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 4, 5, 7),
-        tuple(step / 10 for step in range(10, 100)),
-    ):
-        ticks = [
-            float(f"{digit * 10.0**exponent:.4g}") for exponent in exponents for digit in digits
-        ]
-        ticks = [tick for tick in ticks if low <= tick <= high]
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [float(f"{digit}e{exponent}") for exponent in exponents for digit in digits]
+        ticks = [tick for tick in found if low <= tick <= high]
         if len(ticks) >= 3:
-            break
-    stride = math.ceil(len(ticks) / 10)
-    return ticks[::stride]
+            return ticks[:: math.ceil(len(ticks) / 10)]
+    power = math.floor(math.log10((high - low) / 3))
+    steps = (digit * 10.0**power for digit in (5, 2, 1))
+    step = next(step for step in steps if high // step - math.ceil(low / step) >= 2)
+    places = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [float(f"{place * step:.12g}") for place in places]

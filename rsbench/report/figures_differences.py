@@ -87,7 +87,7 @@ def _figure(family: Family, table: Table) -> Figure:
     if any(pair.low_with_seeds is not None for pair in kept):
         caption += (
             " The thick bar is over items, which q is over too; the thin one over items and seeds,"
-            " where both have several: where it holds 0, other seeds may turn the verdict."
+            " where there are several: where it holds 0, other seeds may turn the verdict."
         )
     if len(kept) < len(ordered):
         caption += f" Drawn are the {len(kept)} of {len(ordered)} pairs that the best rows are in."

@@ -95,6 +95,27 @@ def selection_figures(contents: Contents, tables: Tables) -> Iterator[Figure]:
             yield _figure(table, traces, shown_labels, omitted)
 
 
+def undrawn_traces(contents: Contents, tables: Tables) -> tuple[str, ...]:
+    """Name the protocols whose traces are in no figure, since their settings are unknown here.
+
+    Args:
+        contents: What the tables were built from.
+        tables: Whose runs are drawn.
+    """
+    stored = {each.name: each for each in contents.records}
+    runs = (stored[name] for table in tables.tables for row in table.rows for name in row.records)
+    undrawn = {
+        run.record.protocol.name: None
+        for run in runs
+        if run.record.selection and _trace(run, "") is None
+    }
+    return tuple(
+        f"What {protocol} tried while it selected its settings is not drawn: no figure is known "
+        "for these settings; the steps stand in its records."
+        for protocol in undrawn
+    )
+
+
 def _trace(stored: Stored, label: str) -> _Trace | None:
     """Find axis and score of a trace; None where there is no axis of numbers that vary."""
     rows = stored.record.selection

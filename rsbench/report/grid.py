@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rsbench.report.markup import Markup, join, tag
+from rsbench.report.markup import Markup, join, tag, text
+
+_TALL = 25
+"""A table of more rows scrolls in its box, below its headings."""
 
 
 class Heading(NamedTuple):
@@ -39,7 +42,7 @@ def grid(
     filterable: bool = False,
     row_classes: Sequence[str | None] = (),
 ) -> Markup:
-    """Give a table in a box of its own, which scrolls sideways where the screen is narrow.
+    """Give a table in a box of its own, which scrolls where the screen is narrow or it is long.
 
     Args:
         headings: One a column.
@@ -52,7 +55,7 @@ def grid(
     head = join(
         tag(
             "th",
-            heading.name,
+            _breakable(heading.name),
             scope="col",
             class_="num" if heading.numeric else None,
             title=heading.explained or None,
@@ -60,28 +63,34 @@ def grid(
         for heading in headings
     )
     classes = list(row_classes)
-    body = join(
+    lines = [
         tag(
             "tr",
             join(_cell(place, heading, index) for index, (place, heading) in _pairs(row, headings)),
             class_=classes[number] if classes else None,
         )
         for number, row in enumerate(rows)
-    )
+    ]
     table = tag(
         "table",
         tag("thead", tag("tr", head)),
-        tag("tbody", body),
+        tag("tbody", join(lines)),
         class_=f"{class_} filterable" if filterable else class_,
         aria_label=label,
     )
     # A box that scrolls must be reachable by the keyboard, and then needs a name.
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=label)
+    box = "scroll tall" if len(lines) > _TALL else "scroll"
+    return tag("div", table, class_=box, tabindex="0", role="region", aria_label=label)
 
 
 def definitions(fields: Iterable[tuple[str | Markup, str | Markup]]) -> Markup:
     """Give names and values beside each other."""
     return tag("dl", join(tag("dt", name) + tag("dd", value) for name, value in fields))
+
+
+def _breakable(name: str) -> Markup:
+    """Let the name of a metric break, which on a narrow screen would push its numbers out."""
+    return Markup(text(name).replace("_", "_<wbr>"))
 
 
 def _pairs(

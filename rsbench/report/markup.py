@@ -76,7 +76,14 @@ def wrappable(name: str) -> Markup:
     """Give a name that may break, if it is long, after the marks which hold it together."""
     if len(name) <= _WHOLE:
         return text(name)
-    return Markup(re.sub(r"([_/+=.@-])(?=[^_/+=.@-])", r"\1<wbr>", text(name)))
+    broken = Markup(re.sub(r"([_/+=.@-])(?=[^_/+=.@-])", r"\1<wbr>", text(name)))
+    return tag("span", broken, class_="long")
+
+
+def wrappable_words(sentence: str) -> Markup:
+    """Give a sentence in which long names may break, and numbers may not."""
+    words = re.split(r"(\s+)", sentence)
+    return Markup("".join(text(word) if len(word) <= _WHOLE else wrappable(word) for word in words))
 
 
 def json_script(content: object, *, id_: str) -> Markup:
@@ -108,4 +115,4 @@ def inline_code(name: str, code: str) -> Markup:
 def _child(child: Child) -> str:
     if isinstance(child, Markup):
         return child
-    return text(child) if isinstance(child, str) else "".join(child)
+    return text(child) if isinstance(child, str) else "".join(map(_child, child))

@@ -114,7 +114,7 @@ def _ways(sections: Sequence[Section]) -> Markup:
             "input",
             type="search",
             id="filter",
-            placeholder="names, tasks, weights",
+            placeholder="names, tasks",
             autocomplete="off",
             spellcheck="false",
             aria_describedby="filtered",

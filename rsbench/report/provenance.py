@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 
 from rsbench.records.schema import MetricPart
@@ -57,8 +58,9 @@ def provenance(stored: Stored, *, bounds: Bounds, table_digest: str) -> Markup:
         tag(
             "p",
             tag("a", "its table", href=f"#{table_anchor(table_digest)}"),
-            " · run it again and compare: ",
-            tag("code", f"rsbench reproduce {stored.name}"),
+            " · to run it again and compare, in the results folder: ",
+            # It will be pasted into a shell, and a file may be called anything.
+            tag("code", f"rsbench reproduce {shlex.quote(stored.name)}"),
             class_="leads",
         ),
         tag("div", join(groups), class_="fields"),

@@ -188,9 +188,13 @@ def _bar(cell: Cell | None, axis: Axis | None) -> Markup:
     )
 
 
-def ranking_table(ranking: Ranking) -> Markup:
-    """Give a ranking as a section: means over tasks beside the tasks they are made of."""
+def ranking_table(ranking: Ranking, *, bounds: Bounds, omissions: Omissions) -> Markup:
+    """Give a ranking as a section: means over tasks beside the tasks they are made of.
+
+    It is folded where nobody has a rank, since it then says no more than the tables below.
+    """
     layout = lay_out_ranking(ranking)
+    order = _ranked_order(layout)
     # A column a task stands before the marks, which come last.
     first = len(layout.headers) - 1 - len(ranking.columns)
     headings = [
@@ -198,7 +202,13 @@ def ranking_table(ranking: Ranking) -> Markup:
         for header, numeric in zip(layout.headers, layout.numeric, strict=True)
     ]
     rows = []
-    for row, texts in zip(ranking.rows, layout.rows, strict=True):
+    num_shown = min(len(ranking.rows), bounds.table_rows)
+    if num_shown < len(ranking.rows):
+        omissions.say(
+            f"{num_shown:,} of {len(ranking.rows):,} networks stand side by side; `rsbench table "
+            "--ranked` shows all."
+        )
+    for row, texts in zip(ranking.rows[:num_shown], layout.rows[:num_shown], strict=True):
         places = []
         for index, text in enumerate(texts):
             cell = row.cells[index - first] if 0 <= index - first < len(row.cells) else None
@@ -209,15 +219,27 @@ def ranking_table(ranking: Ranking) -> Markup:
                 places.append(Place(_number(text)))
             else:
                 places.append(Place(wrappable(text.main)))
-        rows.append(places)
-    return tag(
-        "section",
-        tag("h3", layout.title),
-        tag("p", layout.caption, class_="caution") if layout.caption else "",
-        grid(headings, rows, label=layout.title, filterable=True),
+        places[_NAME] = Place(_network(texts[_NAME].main, row.marks))
+        rows.append([places[index] for index in order])
+    body: tuple[Markup, ...] = (
+        tag("p", layout.caption, class_="caution") if layout.caption else Markup(""),
+        grid([headings[index] for index in order], rows, label=layout.title, filterable=True),
         _remarks(layout),
-        class_="result",
     )
+    if all(row.rank is None for row in ranking.rows):
+        summary = tag("summary", "No network has a number in every column, so none has a rank")
+        body = (tag("details", summary, *body),)
+    return tag("section", tag("h3", layout.title), *body, class_="result")
+
+
+_RANK, _NAME = 0, 1
+"""Columns of a ranking's layout."""
+
+
+def _ranked_order(layout: Layout) -> list[int]:
+    """Put a ranking's networks first, numbers next; marks stand below the names instead."""
+    first, last = layout.numeric.index(True), len(layout.headers) - 1
+    return [_NAME, _RANK, *range(first, last), *range(_NAME + 1, first)]
 
 
 def layout_table(layout: Layout) -> Markup:

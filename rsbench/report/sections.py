@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rsbench.comparison import compare
 from rsbench.comparison.compared import Comparison
+from rsbench.comparison.layout import lay_out_comparison
 from rsbench.others import besides_of
 from rsbench.profiling import cost_tables, costs
 from rsbench.records import store
@@ -18,6 +19,7 @@ from rsbench.report.comparisons import comparisons, refusals, sentences
 from rsbench.report.drawing import javascript, style
 from rsbench.report.figure import Figure
 from rsbench.report.figures import figures_of
+from rsbench.report.figures_selection import undrawn_traces
 from rsbench.report.grid import Heading, Place, grid
 from rsbench.report.markup import Markup, join, tag
 from rsbench.report.page import Section, draw_page, figure_place
@@ -59,13 +61,19 @@ class Report:
     """In tables."""
     num_tables: int
     omissions: tuple[str, ...]
-    """What the page left out to stay of a size; it says so itself."""
+    """What the page left out, mostly to stay of a size; it says so itself."""
     problems: tuple[str, ...]
     """Files that are in no table, and why; the page says so itself."""
 
 
 def draw(
-    root: Path, *, data: Path | None, suite: Suite | None, title: str, bounds: Bounds
+    root: Path,
+    *,
+    data: Path | None,
+    suite: Suite | None,
+    title: str,
+    bounds: Bounds,
+    with_figures: bool,
 ) -> Report:
     """Draw the report of an existing results folder; see `rsbench.report.write_report`."""
     contents = store.read_all(root)
@@ -73,8 +81,14 @@ def draw(
     comparison = compare(contents, suite=suite)
     measured = costs.read_all(root)
     besides = besides_of(root, contents)
-    figures = figures_of(contents, tables, comparison, measured.costs)
     omissions = Omissions(lines=[])
+    figures: tuple[Figure, ...] = ()
+    if with_figures:
+        figures = figures_of(contents, tables, comparison, measured.costs)
+        for line in undrawn_traces(contents, tables):
+            omissions.say(line)
+    else:
+        omissions.say("Figures were not asked for (--no-figures).")
     stored = {each.name: each for each in contents.records}
     problems = tuple(
         dict.fromkeys(
@@ -172,7 +186,11 @@ def _ranking(
         return None
     rankings = rank(contents, suite).rankings
     # One column is a table, which stands below.
-    pieces = [ranking_table(each) for each in rankings if len(each.columns) > 1]
+    pieces = [
+        ranking_table(each, bounds=bounds, omissions=omissions)
+        for each in rankings
+        if len(each.columns) > 1
+    ]
     return _section("ranking", "Side by side", "Side by side", pieces)
 
 
@@ -190,7 +208,13 @@ def _tables(tables: Tables, bounds: Bounds, omissions: Omissions) -> Section:
 
 
 def _pairs(comparison: Comparison, bounds: Bounds, omissions: Omissions) -> Section | None:
-    pieces = [*comparisons(comparison, bounds=bounds, omissions=omissions), refusals(comparison)]
+    # Of a suite there is one number a network, which compares as each of its columns does.
+    averages = lay_out_comparison(replace(comparison, families=()))
+    pieces = [
+        *(layout_table(layout) for layout in averages),
+        *comparisons(comparison, bounds=bounds, omissions=omissions),
+        refusals(comparison),
+    ]
     return _section("pairs", "Who is better than whom", "Pair by pair", pieces)
 
 
@@ -237,5 +261,5 @@ def _left_out(problems: Sequence[str], omissions: Omissions, tables: Tables) -> 
         pieces += [tag("h3", "Files in no table"), listed]
     if omissions.lines:
         listed = tag("ul", join(tag("li", line) for line in omissions.lines))
-        pieces += [tag("h3", "Left out to keep the page of a size"), listed]
+        pieces += [tag("h3", "Left out of the page"), listed]
     return _section("left-out", "Left out", "Left out", pieces)

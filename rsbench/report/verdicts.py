@@ -9,8 +9,9 @@ Shape letters: N items, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ FAILED = -1
 """Stands for a class where an item could not be read."""
 _LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,41 +65,41 @@ class ClassScore:
         return self.num_right / self.n
 
 
-class VerdictReader:
-    """Reads predictions once and within bounds; what it does not read, it says."""
+class PredictionReader:
+    """Reads predictions within bounds; what it does not read, it says."""
 
     def __init__(self, bounds: Bounds, omissions: Omissions) -> None:
         self._bounds = bounds
         self._omissions = omissions
-        self._known: dict[str, Verdicts | None] = {}
+        self._num_read = 0
 
-    def read(self, stored: Stored) -> Verdicts | None:
-        """Give what a run said; None where it has no single answers, or is not to be read."""
-        if stored.name not in self._known:
-            self._known[stored.name] = self._read(stored)
-        return self._known[stored.name]
+    def read(self, stored: Stored, reader: Callable[[Stored], _Read]) -> _Read | None:
+        """Give what a reader makes of a run's predictions; None where they are not to be read.
 
-    def _read(self, stored: Stored) -> Verdicts | None:
+        Args:
+            stored: The run.
+            reader: Such as `verdicts_of`.
+        """
         record = stored.record
-        if record.task.target != "class":
-            return None
         if record.data.num_expected * record.task.num_classes > self._bounds.predicted_scores:
             self._omissions.say(
                 f"{stored.name}: views by class and item, for more than "
                 f"{self._bounds.predicted_scores:,} scores."
             )
             return None
-        if sum(each is not None for each in self._known.values()) >= self._bounds.predicted_records:
+        if self._num_read >= self._bounds.predicted_records:
             self._omissions.say(
                 "Views by class and item are made of the predictions of the first "
                 f"{self._bounds.predicted_records} records."
             )
             return None
         try:
-            return verdicts_of(stored)
+            read = reader(stored)
         except RecordError as fault:
             self._omissions.say(f"No view by class and item: {fault}")
             return None
+        self._num_read += 1
+        return read
 
 
 def verdicts_of(stored: Stored) -> Verdicts:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsbench.errors import RecordError
-from rsbench.records.foreign import ForeignRow, ForeignStored, number_of, read_scores
+from rsbench.records.foreign import ForeignRow, ForeignStored, completed, number_of, read_scores
+from rsbench.records.ruler import IMPLIED
 from rsbench.records.schema import RunRecord
 from rsbench.records.store import Contents, Stored
 from rsbench.specs import Scalar
@@ -30,8 +31,11 @@ _SAME_RATIO = 1e-3
 _OF_ROWS = ("crop_ratio", "interpolation", "antialias", "resizer")
 """Conditions that a row of a table has under the same name."""
 
-_OF_TABLES = ("sampler", "cropper")
+_OF_TABLES = ("sampler", "cropper", "media")
 """Conditions that a table's ruler has under the same name."""
+
+_ORIGINAL = "original"
+"""Media as they were published, neither made small nor cut into frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,9 +131,15 @@ _Foreign = tuple[ForeignRow, ForeignStored | None]
 
 
 def _all_of(rows: Sequence[ForeignRow], imported: Sequence[ForeignStored]) -> list[_Foreign]:
-    """Give all rows once: what was imported is often the file that a published table quotes."""
+    """Give all rows once: what was imported is often the file that a published table quotes.
+
+    Then it has conditions that the table leaves out.
+    """
     there = {number_of(row) for row in rows}
-    return [(row, None) for row in rows] + [
+    bare = {
+        number_of(row): row for each in imported if not each.file.files for row in each.file.rows
+    }
+    return [(completed(row, bare.get(number_of(row))), None) for row in rows] + [
         (row, stored)
         for stored in imported
         for row in stored.file.rows
@@ -259,6 +269,9 @@ def _reasons(
     """Say one by one why two numbers are not of the same conditions."""
     yield from _differing("split", table.split, foreign.split)
     yield from _differing("protocol", table.protocol, foreign.protocol)
+    for what in ("task", "protocol"):
+        if f"{what}_source" in table.ruler:
+            yield f"the {what} here is a file of its own"
     for name, value in sorted(record.protocol.overrides.items()):
         yield f"changed here: {name}={value}"
     if foreign.weights is None:
@@ -303,10 +316,18 @@ def _conditions(table: Table, row: Row, conditions: Mapping[str, Scalar]) -> Ite
         )
         if not is_near:
             yield from _differing(name, _shown(here), _shown(there))
-    of_table = {"sampler": table.sampler, "cropper": table.ruler.get("cropper", "resizer@1")}
+    of_table = {
+        "sampler": table.sampler,
+        "cropper": table.ruler.get("cropper", IMPLIED["cropper"]),
+        "media": table.ruler.get("media", _ORIGINAL),
+    }
     for name in sorted(conditions.keys() & set(_OF_TABLES)):
-        if table.modality == "video" or name == "cropper":
-            yield from _differing(name, of_table[name], conditions[name])
+        if table.modality == "video" or name != "sampler":
+            yield from _differing(name, _shown(of_table[name]), _shown(conditions[name]))
+    if "media" not in conditions and of_table["media"] != _ORIGINAL:
+        yield f"media: {of_table['media']} here, not said there"
+    for name in sorted(conditions.keys() - {*_OF_ROWS, *_OF_TABLES}):
+        yield f"{name}: {_shown(conditions[name])} there, not said here"
 
 
 def _shown(value: Scalar) -> str:
@@ -319,9 +340,13 @@ def _items(row: Row, cell: Cell, record: RunRecord, foreign: ForeignRow) -> Iter
         yield f"{record.task.limit:,} drawn items here"
     elif row.num_official is None:
         yield "the items here are of no published list"
+    elif row.num_expected > row.num_official:
+        yield f"{row.num_expected:,} items here, {row.num_official:,} on the official list"
     elif row.num_expected < row.num_official:
         there = "" if foreign.n in (None, row.num_official) else f", {foreign.n:,} were there"
         yield f"{row.num_expected:,} of {row.num_official:,} official items are here{there}"
+    elif row.num_missing:
+        yield f"{row.num_missing:,} official items are missing here, and others are here instead"
     elif foreign.n not in (None, cell.n):
         yield f"{cell.n:,} items here, {foreign.n:,} there"
     if row.num_failed:

@@ -13,7 +13,7 @@ from rsbench.records.foreign import ForeignRow, plain_row
 from rsbench.tables.beside import Beside, Besides
 from rsbench.tables.layout import Layout, Text, clean, metric_text, number_text
 from rsbench.tables.machine import safe
-from rsbench.tables.table import Column
+from rsbench.tables.table import UNVERIFIED, Column
 
 _MARK = "not measured here"
 
@@ -97,6 +97,14 @@ def _remarks(pairs: Sequence[Beside]) -> list[str]:
     paired = sorted({pair.num_paired for pair in pairs if pair.num_paired is not None})
     if paired:
         lines.append(f"Paired over {', '.join(f'{n:,}' for n in paired)} items.")
+    unverified = dict.fromkeys(
+        f"{pair.row.backbone} {pair.row.weights}" for pair in pairs if UNVERIFIED in pair.row.marks
+    )
+    if unverified:
+        lines.append(
+            "Unverified weights, which no published sha256 says are the publisher's:"
+            f" {', '.join(unverified)}."
+        )
     sources = dict.fromkeys((pair.foreign.tool, pair.foreign.source) for pair in pairs)
     lines += [f"{tool}: {source}" for tool, source in sources]
     notes = dict.fromkeys(
@@ -137,7 +145,7 @@ def _foreign_layout(rows: Sequence[ForeignRow]) -> Layout:
         title=clean(f"Measured by others: {task}, {split}"),
         unlike=(),
         caption=_MARK,
-        headers=("model", "by", f"{metric}{' %' if are_shares else ''}", "items", "conditions"),
+        headers=("model", "by", clean(metric) + are_shares * " %", "items", "conditions"),
         numeric=(False, False, True, True, False),
         rows=tuple(
             (
@@ -187,6 +195,7 @@ def _plain(pair: Beside) -> dict[str, object]:
         "backbone": pair.row.backbone,
         "weights": pair.row.weights,
         "records": list(pair.row.records),
+        "marks": list(pair.row.marks),
         "metric": pair.column.metric,
         "measured": asdict(pair.cell),
         "foreign": plain_row(pair.foreign),

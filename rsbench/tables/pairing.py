@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsbench.digests import digest_json
+from rsbench import metrics
+from rsbench.digests import digest_file, digest_json
 from rsbench.errors import RecordError
 from rsbench.metrics import fold_weights
+from rsbench.records.databases import code_digest
+from rsbench.records.predictions import read_targets
 from rsbench.records.scorebook import Scorebook, SortedScores, open_scorebook
-from rsbench.records.store import Stored
+from rsbench.records.store import PREDICTIONS_SUFFIX, Stored, read_file
 from rsbench.stats import PairedDifference, paired_difference
 
 __all__ = [
+    "Key",
     "Pair",
     "Pairing",
     "SortedScores",
+    "added_by_item",
     "over_seeds",
     "paired_with_first",
     "row_contents",
     "sorted_scores",
+    "strata_of",
     "unpaired",
 ]
+
+
+Key = tuple[str, str]
+"""(fold, id) of an item."""
 
 
 class Pair(NamedTuple):
@@ -36,7 +48,7 @@ class Pair(NamedTuple):
 
 
 class _RowScores(NamedTuple):
-    keys: tuple[tuple[str, str], ...]
+    keys: tuple[Key, ...]
     """(fold, id), sorted."""
     scores: NDArray[np.float64] | None
     """float64 (N,), averaged over seeds; None where the metric has no per-item scores."""
@@ -95,13 +107,13 @@ def paired_with_first(
         return [Pair(None, tuple(_file_problems(rows[0], book)))]
     contents = [_contents(seeds, metric, book) for seeds in rows]
     keys = [_pair_key(contents[0], each, metric, averaging) for each in contents[1:]]
-    known = book.recall(_DIFFERENCE, [key for key in keys if key is not None])
+    known = book.recall(_kind(), [key for key in keys if key is not None])
     if all(key in known for key in keys):
         return [Pair(None, ()), *(_recalled(known[key]) for key in keys if key is not None)]
     pairs = _paired_anew(rows, metric, averaging, book)
     if not pairs[0].problems:
         book.remember(
-            _DIFFERENCE,
+            _kind(),
             {
                 key: None if pair.difference is None else list(pair.difference)
                 for key, pair in zip(keys, pairs[1:], strict=True)
@@ -116,8 +128,13 @@ def _recalled(values: Sequence[float] | None) -> Pair:
     return Pair(None if values is None else PairedDifference(*values), ())
 
 
-_DIFFERENCE = "difference to first@1"
-"""Kind of what is remembered, with the version of how this module makes it."""
+@functools.cache
+def _kind() -> str:
+    """Name what is remembered by the code that makes it, so that other code's is not believed."""
+    return f"difference to first {code_digest(Path(__file__).parent)} {digest_file(_METRICS)}"
+
+
+_METRICS = Path(metrics.__file__)
 
 
 def _pair_key(first: str | None, second: str | None, metric: str, averaging: str) -> str | None:
@@ -154,6 +171,7 @@ def _paired_anew(
 ) -> list[Pair]:
     pairs: list[Pair] = []
     first: _RowScores | None = None
+    strata: tuple[Hashable, ...] = ()
     for place, seeds in enumerate(rows):
         try:
             here = _row_scores(seeds, metric, book)
@@ -162,6 +180,8 @@ def _paired_anew(
             continue
         if place == 0:
             first = here
+            classes = _classes(seeds[0][0], metric) if here.scores is not None else {}
+            strata = strata_of(here.keys, averaging=averaging, classes=classes)
             pairs.append(Pair(None, ()))
         elif first is None or first.scores is None or here.scores is None:
             pairs.append(Pair(None, ()))
@@ -170,13 +190,67 @@ def _paired_anew(
             problem = f"{name}: its predictions are of other items than the first row's."
             pairs.append(Pair(None, (problem,)))
         else:
-            folds = (
-                [fold for fold, _ in here.keys] if averaging == "mean" else [""] * len(here.keys)
+            added = (
+                added_by_item(each, here.keys, averaging=averaging)
+                for each in (here.scores, first.scores)
             )
-            weights_N = fold_weights(folds)
-            difference = paired_difference(here.scores * weights_N, first.scores * weights_N)
+            difference = paired_difference(*added, strata=strata)
             pairs.append(Pair(difference, ()))
     return pairs
+
+
+def strata_of(
+    keys: Sequence[Key], *, averaging: str, classes: Mapping[Key, Hashable]
+) -> tuple[Hashable, ...]:
+    """Say what the items are resampled within, as the intervals of the metric itself are.
+
+    Args:
+        keys: (fold, id) of the items, sorted.
+        averaging: "mean" keeps the size of each fold.
+        classes: Of each item, for a mean over classes; empty for other metrics.
+
+    Returns:
+        One a different item in the order of their ids; empty to resample among all.
+    """
+    are_apart = averaging == "mean" and len({fold for fold, _ in keys}) > 1
+    if not classes and not are_apart:
+        return ()
+    parts: dict[str, list[Hashable]] = {}
+    for fold, name in keys:
+        part = (fold if are_apart else "", classes.get((fold, name)))
+        parts.setdefault(name, []).append(part)
+    return tuple(tuple(parts[name]) for name in sorted(parts))
+
+
+def added_by_item(
+    scores_N: NDArray[np.float64], keys: Sequence[Key], *, averaging: str
+) -> NDArray[np.float64]:
+    """Give what each of M different items adds to the metric, in the order of their ids, (M,).
+
+    Args:
+        scores_N: What each item of each fold came to, (N,).
+        keys: (fold, id) of these, sorted.
+        averaging: "mean" where folds count alike.
+    """
+    folds = [fold for fold, _ in keys]
+    if len(set(folds)) == 1:
+        return scores_N
+    if averaging == "mean":
+        scores_N = scores_N * fold_weights(folds)
+    place_of = {name: place for place, name in enumerate(sorted({name for _, name in keys}))}
+    places_N = np.array([place_of[name] for _, name in keys])
+    added_M: NDArray[np.float64] = np.bincount(
+        places_N, weights=scores_N, minlength=len(place_of)
+    ).astype(np.float64)
+    return added_M * (len(place_of) / len(folds))
+
+
+def _classes(run: Stored, metric: str) -> dict[Key, Hashable]:
+    """Give the class of each item of a mean over classes; nothing of other metrics."""
+    if next(part.level for part in run.record.metrics if part.name == metric) != "class":
+        return {}
+    found = read_targets(read_file(run, PREDICTIONS_SUFFIX), where=f"{run.name} (predictions)")
+    return dict(zip(zip(found.folds, found.ids, strict=True), found.targets, strict=True))
 
 
 def _file_problems(seeds: Sequence[Sequence[Stored]], book: Scorebook) -> list[str]:
@@ -191,7 +265,7 @@ def _file_problems(seeds: Sequence[Sequence[Stored]], book: Scorebook) -> list[s
 
 def _row_scores(seeds: Sequence[Sequence[Stored]], metric: str, book: Scorebook) -> _RowScores:
     """Average a row's per-item scores over the runs of each seed, then over seeds."""
-    keys: tuple[tuple[str, str], ...] | None = None
+    keys: tuple[Key, ...] | None = None
     of_seeds: list[list[NDArray[np.float64]]] = []
     for runs in seeds:
         of_seeds.append([])

@@ -16,7 +16,7 @@ from rsbench.stats import Estimate, mean_of, unpaired_difference
 from rsbench.suites import Suite, other_version
 from rsbench.tables.pairing import paired_with_first
 from rsbench.tables.ranked_columns import RankedColumn, columns_of
-from rsbench.tables.table import RANDOM_INIT, Cell, Row, Table, Tables, build, by_seed
+from rsbench.tables.table import RANDOM_INIT, UNVERIFIED, Cell, Row, Table, Tables, build, by_seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,7 +269,7 @@ def _row(
     here = [row for several in rows for row in several]
     first = here[0]
     seconds = [row.seconds for row in here if row.seconds is not None]
-    known = {mark for row in here for mark in row.marks if mark in (RANDOM_INIT, _UNVERIFIED)}
+    known = {mark for row in here for mark in row.marks if mark in (RANDOM_INIT, UNVERIFIED)}
     return RankedRow(
         rank=None,
         backbone=first.backbone,
@@ -288,9 +288,6 @@ def _row(
         seconds=sum(seconds) if len(seconds) == len(here) else None,
         marks=tuple(sorted(known)),
     )
-
-
-_UNVERIFIED = "unverified weights"
 
 
 def _cell(row: Row) -> RankedCell | None:

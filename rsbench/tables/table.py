@@ -27,6 +27,9 @@ NOTHING_PROVEN = 1e100
 RANDOM_INIT = "random init"
 """Mark of a row whose network began with random weights."""
 
+UNVERIFIED = "unverified weights"
+"""Mark of a row whose weights were held to no declared sha256."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
@@ -467,7 +470,7 @@ def marks_of(members: Sequence[Stored]) -> tuple[str, ...]:
     if record.weights.name == "none":
         marks.append(RANDOM_INIT)
     elif not verified:
-        marks.append("unverified weights")
+        marks.append(UNVERIFIED)
     if record.task.sample:
         marks.append("sample")
     if record.task.limit is not None:

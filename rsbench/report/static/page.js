@@ -99,7 +99,7 @@
 
   // Opens everything around what the address names, so that it can be seen.
   function openTarget() {
-    const name = decodeURIComponent(location.hash.slice(1));
+    const name = location.hash.slice(1);
     const target = name && document.getElementById(name);
     if (!target) return;
     if (target.closest("[hidden]")) {
@@ -134,21 +134,26 @@
 
   function followReading() {
     const ways = new Map(all(".ways a[href]").map((way) => [way.hash.slice(1), way]));
-    const watcher = new IntersectionObserver(
-      (entries) => {
-        for (const entry of entries) {
-          const way = ways.get(entry.target.id);
-          if (!way || !entry.isIntersecting) continue;
-          ways.forEach((each) => each.removeAttribute("aria-current"));
-          way.setAttribute("aria-current", "true");
-          // On a narrow screen the list scrolls sideways; the page itself must stay where it is.
-          const list = way.closest(".ways");
-          list.scrollLeft = way.offsetLeft - list.offsetLeft - 40;
-        }
-      },
-      { rootMargin: "-15% 0px -75% 0px" },
-    );
-    all(".part").forEach((part) => watcher.observe(part));
+    const parts = all(".part");
+    // The part being read is the last that begins above a quarter of the screen, else the first.
+    const follow = () => {
+      const begun = (part) => part.getBoundingClientRect().top < innerHeight / 4;
+      const way = ways.get((parts.findLast(begun) ?? parts[0])?.id);
+      if (!way || way.hasAttribute("aria-current")) return;
+      ways.forEach((each) => each.removeAttribute("aria-current"));
+      way.setAttribute("aria-current", "true");
+      // On a narrow screen the list scrolls sideways; the page itself must stay where it is.
+      const list = way.closest(".ways");
+      list.scrollLeft = way.offsetLeft - list.offsetLeft - 40;
+    };
+    let isDue = false;
+    const soon = () => {
+      if (!isDue) requestAnimationFrame(() => { isDue = false; follow(); });
+      isDue = true;
+    };
+    addEventListener("scroll", soon, { passive: true });
+    addEventListener("resize", soon);
+    follow();
   }
 
   // ------------------------------------------------------------------ figures

@@ -1,4 +1,4 @@
-"""What a record says of its items, and whether an exported network says the same.
+"""What a record says of its items, whether an exported network says the same, and if not, why.
 
 Records keep log-probabilities less that of the best class in half precision
 (`rsbench.view_scores`), so that a number is held to this: some probability within the tolerance of
@@ -9,6 +9,7 @@ Shape letters: V views of an item, K classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -137,6 +138,13 @@ def compare_with_record(
 ) -> Compared:
     """Read items as the run did, and hold what the exported network says of them to the record.
 
+    Args:
+        session: Gives the exported network's probabilities of views.
+        network: What was exported, laid out in memory as the run had it.
+        rebuilt: The run.
+        items: Of its record.
+        tolerance: How far a probability may be off.
+
     Raises:
         RunError: A recorded probability is none that the exported one could be kept as.
     """
@@ -155,17 +163,19 @@ def compare_with_record(
         probabilities_VK = session(views).astype(np.float64)
         difference = least_tolerance(probabilities_VK, recorded_K, activation, most=tolerance)
         if difference is None:
-            with torch.inference_mode():
-                own_VK = network(views)[0].numpy().astype(np.float64)
-            off, own = (
-                least_tolerance(each, recorded_K, activation, most=1.0)
-                for each in (probabilities_VK, own_VK)
+            off = least_tolerance(probabilities_VK, recorded_K, activation, most=1.0)
+            own_VK, exact_VK = _computed(network, views), _computed_exactly(network, views)
+            own = least_tolerance(own_VK, recorded_K, activation, most=1.0)
+            reason = _reason(rebuilt) or (
+                _of_rounding(own, probabilities_VK, own_VK, exact_VK)
+                if own is not None and own <= tolerance
+                else f"PyTorch's, computed here and now, are off by {_in_words(own)}: the media,"
+                " their decoder or the libraries are others than the record names."
             )
             raise RunError(
                 f"The exported network must reproduce the recorded probabilities to {tolerance:g},"
-                f" and those of {item.id} are off by {_in_words(off)} (PyTorch's, computed here"
-                f" and now, by {_in_words(own)}); nothing was written.{_likely_reason(rebuilt)}"
-                " --tolerance allows more."
+                f" and those of {item.id} are off by {_in_words(off)}; nothing was written."
+                f" {reason} --tolerance allows more."
             )
         largest = max(largest, difference)
     return Compared(len(items), rebuilt.reading.views.num_views, largest)
@@ -175,17 +185,44 @@ def _in_words(tolerance: float | None) -> str:
     return "more than any rounding" if tolerance is None else f"{tolerance:.1e}"
 
 
-def _likely_reason(rebuilt: Rebuilt) -> str:
+def _computed(network: nn.Module, views: Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        probabilities_VK: np.ndarray = network(views)[0].numpy().astype(np.float64)
+    return probabilities_VK
+
+
+def _computed_exactly(network: nn.Module, views: Tensor) -> np.ndarray | None:
+    """Compute in double precision; None where a network has code for single floats alone."""
+    try:
+        return _computed(copy.deepcopy(network).double(), views)
+    except RuntimeError:
+        return None
+
+
+def _reason(rebuilt: Rebuilt) -> str:
+    """Say which of the run's own settings make other numbers; empty where none does."""
     precision = rebuilt.stored.record.environment.get("precision", "float32")
     device = str(rebuilt.stored.record.environment.get("device", "cpu"))
     if precision != "float32":
-        return f" The run was computed in {precision}, and the file computes in float32."
+        return f"The run was computed in {precision}, and the file computes in float32."
     if not device.startswith("cpu"):
-        return f" The run was computed on {device}, whose convolutions may be less exact."
+        return f"The run was computed on {device}, whose convolutions may be less exact."
+    return ""
+
+
+def _of_rounding(
+    own: float, exported_VK: np.ndarray, own_VK: np.ndarray, exact_VK: np.ndarray | None
+) -> str:
+    """Say whose error it is where PyTorch reproduces the record and the file does not."""
+    said = f"PyTorch reproduces them here to {own:.1e}"
+    if exact_VK is None:
+        return f"{said}, so that it is the file's error."
+    of_file, of_pytorch = (float(np.abs(each - exact_VK).max()) for each in (exported_VK, own_VK))
     return (
-        " Where both are off by as much, the media, their decoder or the libraries are others than"
-        " the record names; where features of an untrained network vary by no more than their own"
-        " rounding, a probe makes that large."
+        f"{said}; of the same network in double precision, the file is off by {of_file:.1e} and"
+        f" PyTorch by {of_pytorch:.1e}. Where both are, single precision says no more than that of"
+        " this network: a probe makes rounding large where features hardly vary, as an untrained"
+        " network's."
     )
 
 
