@@ -99,7 +99,7 @@ def run_jobs(
                         waiting.remove(job)
                         started = _start(job, devices, commands_of(job, devices), heard)
                         running.append(started)
-                        forwarder.processes += started.processes
+                        forwarder.watch(started.processes)
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 for each in list(running):
                     if _has_ended(each):
@@ -185,13 +185,24 @@ class _Forwarder:
 
     processes: list[_Process] = field(default_factory=list)
     signal: int | None = None
+    told: set[_Process] = field(default_factory=set)
 
     def __call__(self, number: int, frame: object) -> None:
         # The second one means that the first was not soon enough.
         sent = number if self.signal is None else signal.SIGKILL
         self.signal = number
-        for process in self.processes:
-            _send(process, sent)
+        self._tell(self.processes, sent)
+
+    def watch(self, processes: Sequence[_Process]) -> None:
+        """Take on processes that were started; a signal that came meanwhile is for them too."""
+        self.processes += processes
+        if self.signal is not None:
+            self._tell([each for each in processes if each not in self.told], self.signal)
+
+    def _tell(self, processes: Sequence[_Process], number: int) -> None:
+        self.told.update(processes)
+        for process in processes:
+            _send(process, number)
 
 
 def _read(stream: IO[str], take: Callable[[str], None]) -> None:

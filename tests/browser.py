@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,9 +79,15 @@ class Browser:
         ActionChains(self.driver).move_to_element(element).perform()  # type: ignore[arg-type]
 
     def click(self, element: object) -> None:
-        """Point at an element and press the button."""
+        """Point at an element and press the button, once figures above it have found their size."""
         from selenium.webdriver import ActionChains
 
+        self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+        places: list[object] = [None]
+        while len(places) < 6 or len({str(each) for each in places[-5:]}) > 1:
+            assert len(places) < 600, "the element never comes to rest"
+            places.append(self.run("return arguments[0].getBoundingClientRect().toJSON()", element))
+            time.sleep(0.05)
         ActionChains(self.driver).move_to_element(element).click().perform()  # type: ignore[arg-type]
 
     def complaints(self) -> list[str]:

@@ -124,7 +124,7 @@ def test_a_committed_record_of_clips_is_reproduced_to_1e_5(
     tmp_path: Path, session_cache: Path
 ) -> None:
     target = tmp_path / "motion.onnx"
-    record = _committed("kinetics400@sample/finetune/resnet_rs_50+blocks_1-1-1-1*")
+    record = _committed("kinetics400@sample/linear_probe/resnet_rs_3d_50-none")
 
     done = export.export_onnx(record, target, cache_root=session_cache, num_items=4)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,8 +117,7 @@ def test_a_signal_goes_to_all_processes_and_no_further_job_begins(tmp_path: Path
         "    print('saved'); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, save)\n"
         f"open({str(tmp_path / 'ready')!r} + str(devices), 'w').close()\n"
-        # One long sleep would miss a signal that comes just before it begins.
-        "for _ in range(6000): time.sleep(0.1)"
+        "time.sleep(600)"
     )
 
     def tell() -> None:
@@ -135,6 +135,23 @@ def test_a_signal_goes_to_all_processes_and_no_further_job_begins(tmp_path: Path
     assert stopped == signal.SIGTERM
     assert {number: each.output for number, each in outcomes.items()} == {0: "saved", 1: "saved"}
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_comes_while_a_process_is_started_is_for_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = processes._start
+
+    def start_and_be_told(*given: Any) -> Any:
+        started = start(*given)
+        signal.raise_signal(signal.SIGTERM)
+        return started
+
+    monkeypatch.setattr(processes, "_start", start_and_be_told)
+    stopped, outcomes, _ = run_all([alone(0)], {0: ["import time; time.sleep(600)"]})
+
+    assert stopped == signal.SIGTERM
+    assert outcomes[0].codes == (-signal.SIGTERM,)
 
 
 def test_a_fault_here_leaves_no_process_behind(tmp_path: Path) -> None:
