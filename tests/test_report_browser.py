@@ -324,7 +324,7 @@ def test_a_point_says_its_numbers_and_leads_to_its_record(
 
     assert clean(record.backbone.name) in said
     assert f"{100 * record.metrics[0].value:.1f}"[:4] in said
-    assert browser.run("return document.getElementById(arguments[0]).open", anchor)
+    assert browser.wait("return document.getElementById(arguments[0]).open", anchor)
 
 
 # ---------------------------------------------------------------------------- safety
